@@ -1,0 +1,33 @@
+# Every target does its own set-up: python3 >= 3.11 with venv is all that must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS_RUN ?= 60
+
+.PHONY: run test matrix bench clean
+
+# A 60-second campaign on v4.3 from nothing. Finding something (exit 1) is success here.
+run: $(VENV)/.installed
+	@$(BIN)/kfuzz run --kernel v4.3 --time $(SECONDS_RUN) --crashes crashes; \
+	status=$$?; test $$status -eq 1 || { echo "kfuzz run ended with status $$status" >&2; exit 2; }
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# Every file of corpus/races with up to 2 preemptions on the clean kernel, on both cores.
+matrix: $(VENV)/.installed
+	$(BIN)/kfuzz bench matrix
+
+bench: $(VENV)/.installed
+	$(BIN)/kfuzz bench
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

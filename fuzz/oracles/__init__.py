@@ -1,0 +1,25 @@
+"""Oracles: claims about the kernel that can be false, one subject a file."""
+
+from fuzz.oracles.base import Oracle, Snapshot
+from fuzz.oracles.entries import MigrationEntryNamesALockedPage
+from fuzz.oracles.lru import LruAgreesWithFlags
+from fuzz.oracles.mlocked import (
+    MigrationKeepsMlocked,
+    MlockedPageIsMappedByALockedVma,
+    NrMlockCountsMlockedPages,
+    RmapWalkKeepsMlocked,
+)
+from fuzz.oracles.refcount import MapcountIsNumberOfPtes, RefcountIsAccountedFor
+
+ORACLES: tuple[type[Oracle], ...] = (
+    MlockedPageIsMappedByALockedVma,
+    NrMlockCountsMlockedPages,
+    MigrationKeepsMlocked,
+    RmapWalkKeepsMlocked,
+    RefcountIsAccountedFor,
+    MapcountIsNumberOfPtes,
+    LruAgreesWithFlags,
+    MigrationEntryNamesALockedPage,
+)
+
+__all__ = ["ORACLES", "Oracle", "Snapshot"]

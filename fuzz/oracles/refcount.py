@@ -1,0 +1,86 @@
+"""Conservation of references and mappings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuzz.oracles.base import Snapshot
+from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
+from kstate.machine import Report
+from kstate.structs import AnonVma, Kernel
+
+
+class RefcountIsAccountedFor:
+    """References = present ptes + 1 if in a page cache + 1 if free in the pool.
+
+    Invariant:   kernel-reference I7, when nothing is pinned any more.
+    Not checked: mid-run, where pins and isolations come and go.
+    """
+
+    id = "refcount-mismatch"
+
+    def attach(self, k: Kernel) -> None:
+        pass
+
+    def quiescent(self, state: Snapshot) -> Iterator[Report]:
+        k = state.k
+        cached = {
+            page.pfn for mapping in k.files.values() for page in mapping._page_tree.values()
+        }
+        pooled = {page.pfn for page in k.pool.free}
+        for page in k.pages.values():
+            expected = (
+                len(state.mappings.get(page.pfn, ()))
+                + (page.pfn in cached)
+                + (page.pfn in pooled)
+            )
+            if page._refcount != expected:
+                yield Report(
+                    self.id,
+                    f"{page.label()} has {page._refcount} references, {expected} are accounted for",
+                    "oracle",
+                    (page.label(),),
+                )
+
+
+class MapcountIsNumberOfPtes:
+    """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it.
+
+    Invariant:   kernel-reference I6.
+    Not checked: mid-run, under the ptl of a pte that is being changed.
+    """
+
+    id = "mapcount-mismatch"
+
+    def attach(self, k: Kernel) -> None:
+        pass
+
+    def quiescent(self, state: Snapshot) -> Iterator[Report]:
+        k = state.k
+        anon = dict.fromkeys((zone.node for zone in k.zones), 0)
+        file = dict(anon)
+        for page in k.pages.values():
+            ptes = len(state.mappings.get(page.pfn, ()))
+            if page._mapcount != ptes:
+                yield Report(
+                    self.id,
+                    f"{page.label()} has mapcount {page._mapcount}, {ptes} ptes map it",
+                    "oracle",
+                    (page.label(),),
+                )
+            if page._mapcount > 0:
+                of = anon if isinstance(page._mapping, AnonVma) else file
+                of[page.zone.node] += 1
+        for zone in k.zones:
+            for name, counter, counted in (
+                ("NR_ANON_PAGES", NR_ANON_PAGES, anon),
+                ("NR_FILE_MAPPED", NR_FILE_MAPPED, file),
+            ):
+                if zone.stat[counter] != counted[zone.node]:
+                    yield Report(
+                        self.id,
+                        f"{name} of {zone.label()} is {zone.stat[counter]}, "
+                        f"{counted[zone.node]} pages are so mapped",
+                        "oracle",
+                        (zone.label(),),
+                    )

@@ -1,0 +1,91 @@
+"""Changing programs. Every mutation of a valid program is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from fuzz.prog.generate import PROCESSES_USED, random_argument, random_op
+from fuzz.prog.prog import OPERATIONS_MAX, Op, Program
+from kstate.syscalls import OPERATIONS
+
+Sections = list[list[Op]]
+
+
+def mutate(rng: Random, program: Program, other: Program) -> Program:
+    """One to four random changes; `other` is where spliced parts come from."""
+    sections: Sections = [list(program.init), *(list(task) for task in program.tasks)]
+    donors: Sections = [list(other.init), *(list(task) for task in other.tasks)]
+    for _ in range(rng.randrange(1, 5)):
+        rng.choice(_MUTATIONS)(rng, sections, donors, program)
+    for section in sections:
+        del section[OPERATIONS_MAX:]
+    return replace(program.bare(), init=tuple(sections[0]), tasks=tuple(map(tuple, sections[1:])))
+
+
+def _insert(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    section.insert(rng.randrange(len(section) + 1), random_op(rng, program.size))
+
+
+def _delete(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    if section:
+        del section[rng.randrange(len(section))]
+
+
+def _change_argument(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    if not section:
+        return
+    at = rng.randrange(len(section))
+    op = section[at]
+    kinds = OPERATIONS[op.name].arguments
+    if not kinds or rng.random() < 0.3:
+        section[at] = replace(op, process=rng.choice(PROCESSES_USED))
+        return
+    number = rng.randrange(len(kinds))
+    arguments = list(op.arguments)
+    arguments[number] = random_argument(rng, kinds[number], program.size)
+    section[at] = replace(op, arguments=tuple(arguments))
+
+
+def _copy(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    if section:
+        target = rng.choice(sections)
+        target.insert(rng.randrange(len(target) + 1), rng.choice(section))
+
+
+def _move(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    if section:
+        op = section.pop(rng.randrange(len(section)))
+        target = rng.choice(sections)
+        target.insert(rng.randrange(len(target) + 1), op)
+
+
+def _splice(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    number = rng.randrange(min(len(sections), len(donors)))
+    keep = rng.randrange(len(sections[number]) + 1)
+    taken = rng.randrange(len(donors[number]) + 1)
+    sections[number][keep:] = donors[number][taken:]
+
+
+def _replace(rng: Random, sections: Sections, donors: Sections, program: Program) -> None:
+    section = rng.choice(sections)
+    if section:
+        section[rng.randrange(len(section))] = random_op(rng, program.size)
+
+
+_MUTATIONS: tuple[Callable[[Random, Sections, Sections, Program], None], ...] = (
+    _insert,
+    _delete,
+    _change_argument,
+    _change_argument,
+    _copy,
+    _move,
+    _splice,
+    _replace,
+)

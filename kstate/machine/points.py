@@ -1,0 +1,146 @@
+"""Named yield points: which primitive, on what class of object, in which function.
+
+A `Primitive` is one atomic operation on one class of object, such as `spin_lock(ptl)`.
+A `Point` is a primitive in the function that uses it: `mm/rmap.py:try_to_unmap_one spin_lock(ptl)`.
+Points carry no line number and no path outside the package, so they survive edits and moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import PurePath
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from kstate.machine.machine import Machine
+    from kstate.machine.task import Task
+
+
+class Operand(Protocol):
+    """Whatever a primitive works on: it knows its machine, its number there and its name."""
+
+    machine: Machine
+    id: int
+
+    def label(self) -> str: ...
+
+
+Ready = Callable[[Any, "Task"], bool]
+Holders = Callable[[Any, "Task"], "list[Task]"]
+
+# What a primitive does to its word, for `dependent`: two loads of one word commute, nothing else.
+LOAD, STORE = "load", "store"
+
+
+class Primitive:
+    """One atomic operation on one class of object.
+
+    Args:
+        name: what it is called, `spin_lock`.
+        word: the class of lock or field it works on, `ptl`; two primitives meet where both the
+            object and the word are the same.
+        access: `LOAD` or `STORE`; every lock operation is a `STORE`.
+        results: how many integers it appends to the log after its point and operand.
+        ready: for a primitive that can block: may `task` take this step on `operand` now?
+        holders: for a primitive that can block: whom would it wait for?
+    """
+
+    __slots__ = ("access", "holders", "name", "points", "ready", "results", "word")
+
+    def __init__(
+        self,
+        name: str,
+        word: str,
+        access: str = STORE,
+        *,
+        results: int = 0,
+        ready: Ready | None = None,
+        holders: Holders | None = None,
+    ) -> None:
+        self.name = name
+        self.word = word
+        self.access = access
+        self.results = results
+        self.ready = ready
+        self.holders = holders
+        self.points: dict[str, Point] = {}
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.word})"
+
+    def in_function(self, code: CodeType) -> Point:
+        """The point of this primitive in `code`, made on first use.
+
+        The table is keyed by function name; of two functions with one name the last one met is
+        in the table, and the other is found again among all points."""
+        name = f"{_where(code)} {self}"
+        point = _POINT_BY_NAME.get(name)
+        if point is None or point.code is not code:
+            point = Point(name, self, code)
+            known = _POINT_BY_NUMBER.setdefault(point.number, point)
+            if known.name != name:
+                raise ValueError(f"points {known.name!r} and {name!r} have one number")
+            _POINT_BY_NAME[name] = point
+        self.points[code.co_name] = point
+        return point
+
+
+class Point:
+    """A primitive in a function. `number` is 62 bits of the name's SHA-256: the same everywhere."""
+
+    __slots__ = ("code", "function", "name", "number", "primitive")
+
+    def __init__(self, name: str, primitive: Primitive, code: CodeType) -> None:
+        self.name = name
+        self.primitive = primitive
+        self.code = code
+        self.function = code.co_name
+        self.number = int.from_bytes(sha256(name.encode()).digest()[:8], "big") >> 2
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Point({self.name!r})"
+
+
+_POINT_BY_NAME: dict[str, Point] = {}
+_POINT_BY_NUMBER: dict[int, Point] = {}
+
+
+def point_by_number(number: int) -> Point:
+    """The point whose number stands in a log.
+
+    Raises:
+        KeyError: no run of this process has met that point.
+    """
+    return _POINT_BY_NUMBER[number]
+
+
+def points_met() -> list[Point]:
+    """Every point that some run of this process has met, by name."""
+    return [_POINT_BY_NAME[name] for name in sorted(_POINT_BY_NAME)]
+
+
+def _where(code: CodeType) -> str:
+    """`mm/rmap.py:try_to_unmap_one`: the file relative to kstate, or its bare name elsewhere."""
+    parts = PurePath(code.co_filename).parts
+    file = "/".join(parts[-2:]) if parts[-3:-1] == ("kstate", "mm") else parts[-1]
+    return f"{file}:{code.co_name}"
+
+
+def dependent(a: Point, a_object: int, b: Point, b_object: int) -> bool:
+    """Do two steps of different tasks conflict: may their order matter?
+
+    The one table behind race reports, POS and partial order reduction. Steps on different objects
+    or different words commute, and so do two loads; everything else on one object is dependent.
+    A word of a set (`flags.lru`) conflicts with the whole set (`flags`).
+    """
+    if a_object != b_object:
+        return False
+    if a.primitive.access == LOAD and b.primitive.access == LOAD:
+        return False
+    one, other = a.primitive.word, b.primitive.word
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")

@@ -1,0 +1,249 @@
+"""mm/filemap.c: the page cache, and faults on files that live on a disk."""
+
+from __future__ import annotations
+
+from kstate.flags import (
+    FAULT_FLAG_ALLOW_RETRY,
+    NR_FILE_PAGES,
+    NR_SHMEM,
+    PG_swapbacked,
+    VM_FAULT_LOCKED,
+    VM_FAULT_NOPAGE,
+    VM_FAULT_OOM,
+    VM_FAULT_RETRY,
+    VM_FAULT_SIGBUS,
+)
+from kstate.machine import (
+    rcu_read_lock,
+    rcu_read_unlock,
+    retry_when_changed,
+    spin_lock_irq,
+    spin_unlock_irq,
+    up_read,
+)
+from kstate.mm import memory, page_alloc, page_writeback, swap
+from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
+from kstate.pageflags import (
+    PageUptodate,
+    SetPageUptodate,
+    clear_page_locked,
+    get_page,
+    get_page_unless_zero,
+    lock_page,
+    put_page_testzero,
+    set_page_locked,
+    trylock_page,
+    unlock_page,
+    wait_on_page_locked,
+)
+from kstate.structs import (
+    NONE,
+    AddressSpace,
+    Kernel,
+    MmStruct,
+    Page,
+    VmAreaStruct,
+    radix_tree_lookup,
+    radix_tree_store,
+)
+
+
+def find_get_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
+    """The cached page at `index`, with a reference. No lock: the slot is looked at again after.
+
+    Source:   mm/filemap.c find_get_entry(), v4.3.
+    Context:  RCU. A count frozen by somebody who is mid-way is waited for, not spun on.
+    """
+    rcu_read_lock(k.machine)
+    while True:
+        page = radix_tree_lookup(mapping, index)
+        if page is None:
+            break
+        if not get_page_unless_zero(page):
+            if mapping._page_tree.get(index) is page and page._refcount == 0:
+                retry_when_changed((page, "_refcount"))
+            continue
+        if radix_tree_lookup(mapping, index) is page:
+            break
+        swap.put_page(k, page)
+    rcu_read_unlock(k.machine)
+    return page
+
+
+def find_lock_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
+    """The cached page at `index`, with a reference and locked.
+
+    Source:   mm/filemap.c find_lock_entry(), v4.3.
+    Context:  sleeps.                          Bugs: VM_BUG: its index changed.
+    """
+    while True:
+        page = find_get_page(k, mapping, index)
+        if page is None:
+            return None
+        lock_page(page)
+        if page.mapping is mapping:
+            VM_BUG_ON_PAGE(page._index != index, "vm-bug-find-lock-page", "page->index != offset")
+            return page
+        unlock_page(page)
+        swap.put_page(k, page)
+
+
+def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> bool:
+    """Insert a new page, locked. False where somebody was faster: the page is as it was.
+
+    Source:   mm/filemap.c __add_to_page_cache_locked(), v4.3.
+    Context:  takes tree_lock; the cache holds a reference of its own.
+    Left out: memcg, shadow entries.
+    """
+    set_page_locked(page)
+    get_page(page)
+    page.mapping = mapping
+    page.index = index
+    spin_lock_irq(mapping.tree_lock)
+    if radix_tree_lookup(mapping, index) is not None:
+        page.mapping = None
+        spin_unlock_irq(mapping.tree_lock)
+        clear_page_locked(page)
+        put_page_testzero(page)
+        return False
+    radix_tree_store(mapping, index, page)
+    page.zone.stat[NR_FILE_PAGES] += 1
+    if mapping.shmem:
+        page.zone.stat[NR_SHMEM] += 1
+    spin_unlock_irq(mapping.tree_lock)
+    return True
+
+
+def __delete_from_page_cache(mapping: AddressSpace, page: Page) -> None:
+    """Take a page out of its file.
+
+    Source:   mm/filemap.c __delete_from_page_cache(), v4.3.
+    Context:  page locked, tree_lock held.     Bugs: BUG: still mapped.
+    """
+    radix_tree_store(mapping, page.index, None)
+    page.mapping = None
+    page.zone.stat[NR_FILE_PAGES] -= 1
+    if page._flags & PG_swapbacked:
+        page.zone.stat[NR_SHMEM] -= 1
+    BUG_ON(page._mapcount > 0, "bug-delete-mapped-page", "page_mapped(page)")
+
+
+def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace) -> bool:
+    """Read the file around a missing page; files here are shorter than the window.
+
+    Source:   mm/filemap.c do_sync_mmap_readahead(), page_cache_read(), v4.3.
+    Context:  mmap_sem held for read.          Returns: False where there was no memory.
+    """
+    for index in range(mapping.i_pages):
+        if radix_tree_lookup(mapping, index) is not None:
+            continue
+        page = page_alloc.alloc_page(k)
+        if page is None:
+            return False
+        if add_to_page_cache_locked(mapping, page, index):
+            swap.lru_cache_add_inactive(k, page)
+            SetPageUptodate(page)  # the read itself: a RAM disk answers at once
+            unlock_page(page)
+        swap.put_page(k, page)
+    return True
+
+
+def lock_page_or_retry(page: Page, mm: MmStruct, flags: int) -> bool:
+    """Lock a page for a fault. Where that must wait and the fault may be retried, mmap_sem is
+    dropped, the wait done, and False returned.
+
+    Source:   mm/filemap.c lock_page_or_retry(), __lock_page_or_retry(), v4.3.
+    """
+    if trylock_page(page):
+        return True
+    if flags & FAULT_FLAG_ALLOW_RETRY:
+        up_read(mm.mmap_sem)
+        wait_on_page_locked(page)
+        return False
+    lock_page(page)
+    return True
+
+
+def filemap_fault(
+    k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int
+) -> tuple[int, Page | None]:
+    """Find the page for a fault; it comes back locked.
+
+    Source:   mm/filemap.c filemap_fault(), v4.3.
+    Context:  mmap_sem held for read, dropped for VM_FAULT_RETRY.
+    Returns:  (VM_FAULT_* bits, page).
+    Left out: asynchronous readahead, read errors.
+    """
+    mapping = vma.vm_file
+    assert mapping is not None
+    if pgoff >= mapping.i_pages:
+        return VM_FAULT_SIGBUS, None
+    while True:
+        page = find_get_page(k, mapping, pgoff)
+        if page is None:
+            if not do_sync_mmap_readahead(k, mapping):
+                return VM_FAULT_OOM, None
+            continue
+        if not lock_page_or_retry(page, vma.vm_mm, flags):
+            swap.put_page(k, page)
+            return VM_FAULT_RETRY, None
+        if page.mapping is not mapping:
+            unlock_page(page)
+            swap.put_page(k, page)
+            continue
+        VM_BUG_ON_PAGE(page._index != pgoff, "vm-bug-filemap-fault", "page->index != offset")
+        return VM_FAULT_LOCKED, page
+
+
+def filemap_map_pages(
+    k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_pgoff: int
+) -> None:
+    """Map what is cached around a fault, without waiting for anything.
+
+    Source:   mm/filemap.c filemap_map_pages(), v4.3.
+    Context:  ptl held. Args: start: page number of the first; pgoff, max_pgoff: offsets, inclusive.
+    Left out: readahead and hwpoison pages.
+    """
+    mapping = vma.vm_file
+    assert mapping is not None
+    rcu_read_lock(k.machine)
+    for offset in range(pgoff, max_pgoff + 1):
+        page = radix_tree_lookup(mapping, offset)
+        if page is None or not get_page_unless_zero(page):
+            continue
+        if radix_tree_lookup(mapping, offset) is not page:
+            swap.put_page(k, page)
+            continue
+        if not PageUptodate(page) or not trylock_page(page):
+            swap.put_page(k, page)
+            continue
+        pte = memory.pte_offset(vma.vm_mm, start + offset - pgoff)
+        if (
+            page.mapping is mapping
+            and PageUptodate(page)
+            and offset < mapping.i_pages
+            and pte.value.kind == NONE
+        ):
+            memory.do_set_pte(k, vma, page, pte, write=False, anon=False)
+            unlock_page(page)
+        else:
+            unlock_page(page)
+            swap.put_page(k, page)
+    rcu_read_unlock(k.machine)
+
+
+def filemap_page_mkwrite(k: Kernel, vma: VmAreaStruct, page: Page) -> int:
+    """A shared mapping of a disk file is about to be written through.
+
+    Source:   mm/filemap.c filemap_page_mkwrite(), v4.3.
+    Context:  page not locked; comes back locked with VM_FAULT_LOCKED.
+    Returns:  VM_FAULT_NOPAGE where the page has left the file meanwhile.
+    """
+    lock_page(page)
+    if page.mapping is not vma.vm_file:
+        unlock_page(page)
+        return VM_FAULT_NOPAGE
+    page_writeback.set_page_dirty(k, page)
+    return VM_FAULT_LOCKED
+
+

@@ -1,0 +1,510 @@
+"""mm/migrate.c: moving a page's content to another page under everybody's feet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kstate.flags import (
+    EACCES,
+    EAGAIN,
+    EBUSY,
+    EFAULT,
+    ENOENT,
+    ENOMEM,
+    FOLL_DUMP,
+    FOLL_GET,
+    MIGRATE_ASYNC,
+    MIGRATE_SYNC,
+    MIGRATEPAGE_SUCCESS,
+    NR_FILE_PAGES,
+    NR_MLOCK,
+    NR_SHMEM,
+    PG_active,
+    PG_locked,
+    PG_mlocked,
+    PG_unevictable,
+    PG_writeback,
+    PGMIGRATE_FAIL,
+    PGMIGRATE_SUCCESS,
+    SWAP_AGAIN,
+    TTU_IGNORE_ACCESS,
+    TTU_IGNORE_MLOCK,
+    TTU_MIGRATION,
+    VM_LOCKED,
+    VM_WRITE,
+)
+from kstate.machine import (
+    down_read,
+    retry_when_changed,
+    spin_lock,
+    spin_lock_irq,
+    spin_unlock,
+    spin_unlock_irq,
+    up_read,
+)
+from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, vmscan
+from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
+from kstate.pageflags import (
+    ClearPageSwapBacked,
+    PageDirty,
+    PageReferenced,
+    PageSwapBacked,
+    PageUptodate,
+    PageWriteback,
+    SetPageActive,
+    SetPageDirty,
+    SetPageReferenced,
+    SetPageSwapBacked,
+    SetPageUnevictable,
+    SetPageUptodate,
+    TestClearPageActive,
+    TestClearPageMlocked,
+    TestClearPageUnevictable,
+    TestSetPageMlocked,
+    get_page,
+    get_page_unless_zero,
+    lock_page,
+    page_count,
+    page_freeze_refs,
+    page_mapcount,
+    page_mapped,
+    page_private_refs,
+    page_unfreeze_refs,
+    trylock_page,
+    unlock_page,
+    wait_on_page_locked,
+)
+from kstate.patches import P03, P06, P07
+from kstate.structs import (
+    MIGRATION,
+    PRESENT,
+    AddressSpace,
+    AnonVma,
+    Kernel,
+    MmStruct,
+    Page,
+    Pte,
+    PteVal,
+    VmAreaStruct,
+    radix_tree_lookup,
+    radix_tree_store,
+    set_pte_at,
+)
+
+NewPage = Callable[[Page], Page | None]
+FreePage = Callable[[Page], None]
+PASSES_MAX = 10
+
+
+def make_migration_entry(page: Page, write: bool) -> PteVal:
+    """A pte that says: wait for this page.
+
+    Source:   include/linux/swapops.h make_migration_entry(), v4.3.
+    Bugs:     BUG: page not locked.
+    """
+    BUG_ON(not page._flags & PG_locked, "bug-make-migration-entry-unlocked", "!PageLocked(page)")
+    return PteVal(MIGRATION, page, write)
+
+
+def migration_entry_to_page(value: PteVal) -> Page:
+    """The old page an entry names.
+
+    Source:   include/linux/swapops.h migration_entry_to_page(), v4.3.
+    Bugs:     BUG: page not locked: the entry outlived its migration.
+    """
+    page = value.page
+    assert page is not None
+    BUG_ON(not page._flags & PG_locked, "bug-migration-entry-unlocked", "!PageLocked(p)")
+    return page
+
+
+def putback_movable_pages(k: Kernel, pages: list[Page]) -> None:
+    """Put back what was not migrated.
+
+    Source:   mm/migrate.c putback_movable_pages(), v4.3.
+    """
+    for page in pages:
+        page.zone.stat[vmscan.isolated_counter(page)] -= 1
+        vmscan.putback_lru_page(k, page)
+
+
+def remove_migration_pte(
+    k: Kernel, new: Page, vma: VmAreaStruct, address: int, old: Page
+) -> int:
+    """Turn one migration entry for `old` back into a pte, of `new`.
+
+    Source:   mm/migrate.c remove_migration_pte(), v4.3.       Patches: P03.
+    Context:  new page locked, rmap lock held for read; takes the ptl, without a peek first.
+    Returns:  SWAP_AGAIN: the walk goes on to every vma.
+    """
+    pte = memory.pte_offset(vma.vm_mm, address)
+    spin_lock(pte.lock)
+    entry = pte.value
+    if entry.kind != MIGRATION or migration_entry_to_page(entry) is not old:
+        spin_unlock(pte.lock)
+        return SWAP_AGAIN
+    get_page(new)
+    writable = vma.prot_write or (entry.write and bool(vma.vm_flags & VM_WRITE))
+    set_pte_at(pte, PteVal(PRESENT, new, write=writable))
+    if isinstance(new.mapping, AnonVma):
+        rmap.page_add_anon_rmap(new, vma, address)
+    else:
+        rmap.page_add_file_rmap(new)
+    if P03 in k.patches:
+        if vma.vm_flags & VM_LOCKED:
+            mlock.mlock_vma_page(k, new)
+    spin_unlock(pte.lock)
+    return SWAP_AGAIN
+
+
+def remove_migration_ptes(k: Kernel, old: Page, new: Page) -> None:
+    """Turn every migration entry for `old` back into a pte, of `new`.
+
+    Source:   mm/migrate.c remove_migration_ptes(), v4.3.
+    Context:  new page locked; an anonymous page's anon_vma is held by reference.
+    """
+    rmap.rmap_walk(
+        k,
+        new,
+        lambda vma, address: remove_migration_pte(k, new, vma, address, old),
+        by_mapcount=False,
+    )
+
+
+def migration_entry_wait(k: Kernel, pte: Pte) -> None:
+    """A fault met a migration entry: wait until that migration is over.
+
+    Source:   mm/migrate.c migration_entry_wait(), __migration_entry_wait(), v4.3.
+    Context:  mmap_sem held for read; takes the ptl.
+    Bugs:     BUG: the old page is not locked.
+    """
+    spin_lock(pte.lock)
+    value = pte.value
+    if value.kind != MIGRATION:
+        spin_unlock(pte.lock)
+        return
+    page = migration_entry_to_page(value)
+    if not get_page_unless_zero(page):
+        spin_unlock(pte.lock)
+        # Its count is frozen: the migration is about to replace it. The fault is tried again.
+        if page._refcount == 0 and pte._value is value:
+            retry_when_changed((pte, "_value"), (page, "_refcount"))
+        return
+    spin_unlock(pte.lock)
+    wait_on_page_locked(page)
+    swap.put_page(k, page)
+
+
+def migrate_page_move_mapping(
+    k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page
+) -> int:
+    """Let newpage take page's place in its file.
+
+    Source:   mm/migrate.c migrate_page_move_mapping(), v4.3.
+    Context:  both pages locked, page unmapped; takes tree_lock.
+    Returns:  0, or -EAGAIN: somebody else has a reference.
+    Left out: swap cache, buffers.
+    """
+    expected = 1
+    if mapping is None:
+        return MIGRATEPAGE_SUCCESS if page_count(page) == expected else EAGAIN
+    expected += 1 + page_private_refs(page)
+    spin_lock_irq(mapping.tree_lock)
+    if page_count(page) != expected or radix_tree_lookup(mapping, page.index) is not page:
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
+    if not page_freeze_refs(page, expected):
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
+    get_page(newpage)
+    radix_tree_store(mapping, page._index, newpage)
+    page_unfreeze_refs(page, expected - 1)
+    page.zone.stat[NR_FILE_PAGES] -= 1
+    newpage.zone.stat[NR_FILE_PAGES] += 1
+    if PageSwapBacked(page):
+        page.zone.stat[NR_SHMEM] -= 1
+        newpage.zone.stat[NR_SHMEM] += 1
+    spin_unlock_irq(mapping.tree_lock)
+    return MIGRATEPAGE_SUCCESS
+
+
+def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
+    """Copy a page's content and flags.
+
+    Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03.
+    Context:  both pages locked.
+    Bugs:     VM_BUG: active and unevictable together.
+    Left out: error, checked, mappedtodisk, young and idle, KSM, swap cache, buffers.
+    """
+    if PageReferenced(page):
+        SetPageReferenced(newpage)
+    if PageUptodate(page):
+        SetPageUptodate(newpage)
+    if TestClearPageActive(page):
+        VM_BUG_ON_PAGE(
+            page._flags & PG_unevictable != 0,
+            "vm-bug-migrate-page-copy-active-unevictable",
+            "PageUnevictable(page)",
+        )
+        SetPageActive(newpage)
+    elif TestClearPageUnevictable(page):
+        SetPageUnevictable(newpage)
+    if PageDirty(page):
+        page_writeback.clear_page_dirty_for_io(k, page)
+        if PageSwapBacked(page):
+            SetPageDirty(newpage)
+        else:
+            page_writeback.__set_page_dirty_nobuffers(k, newpage)
+    if P03 not in k.patches:
+        mlock_migrate_page(newpage, page)
+
+
+def mlock_migrate_page(newpage: Page, page: Page) -> None:
+    """Move PG_mlocked along. A page that was unmapped has lost the flag by then.
+
+    Source:   mm/internal.h mlock_migrate_page(), v4.3.
+    """
+    if TestClearPageMlocked(page):
+        page.zone.stat[NR_MLOCK] -= 1
+        TestSetPageMlocked(newpage)
+        newpage.zone.stat[NR_MLOCK] += 1
+
+
+def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page) -> int:
+    """Migrate a page that has no buffers.
+
+    Source:   mm/migrate.c migrate_page(), v4.3.
+    Context:  both pages locked.               Bugs: BUG: under writeback.
+    """
+    BUG_ON(page._flags & PG_writeback != 0, "bug-migrate-page-writeback", "PageWriteback(page)")
+    rc = migrate_page_move_mapping(k, mapping, newpage, page)
+    if rc != MIGRATEPAGE_SUCCESS:
+        return rc
+    migrate_page_copy(k, newpage, page)
+    return MIGRATEPAGE_SUCCESS
+
+
+def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool) -> int:
+    """Move a page that is locked and unmapped.
+
+    Source:   mm/migrate.c move_to_new_page(), v4.3.           Patches: P07.
+    Context:  page locked; newpage locked here, or by the caller with P07.
+    Returns:  0, or an errno: newpage is as it was, but for a stale index and PG_swapbacked.
+    Bugs:     BUG: newpage's lock is taken. VM_BUG (P07): either page not locked.
+    Left out: memcg; every file system here uses migrate_page.
+    """
+    if P07 in k.patches:
+        VM_BUG_ON_PAGE(
+            not page._flags & newpage._flags & PG_locked,
+            "vm-bug-move-to-new-page-unlocked",
+            "!PageLocked(page) || !PageLocked(newpage)",
+        )
+    else:
+        if not trylock_page(newpage):
+            BUG("bug-newpage-trylock", "trylock_page(newpage) failed")
+    newpage.index = page.index
+    mapping = page.mapping
+    newpage.mapping = mapping
+    if PageSwapBacked(page):
+        SetPageSwapBacked(newpage)
+    rc = migrate_page(k, mapping if isinstance(mapping, AddressSpace) else None, newpage, page)
+    if rc != MIGRATEPAGE_SUCCESS:
+        newpage.mapping = None
+    else:
+        if page_was_mapped:
+            remove_migration_ptes(k, page, newpage)
+        page.mapping = None
+    if P07 not in k.patches:
+        unlock_page(newpage)
+    return rc
+
+
+def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: int) -> int:
+    """Lock, unmap, move, map again.
+
+    Source:   mm/migrate.c __unmap_and_move(), v4.3.           Patches: P07.
+    Context:  page isolated; takes its lock, and newpage's with P07.
+    Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
+    Left out: balloon pages, swap cache, KSM, orphaned pages with buffers.
+    """
+    rc = EAGAIN
+    if not trylock_page(page):
+        if not force or mode == MIGRATE_ASYNC:
+            return rc
+        lock_page(page)
+    if PageWriteback(page):
+        unlock_page(page)
+        return EBUSY
+    anon_vma: AnonVma | None = None
+    if isinstance(page.mapping, AnonVma):
+        anon_vma = rmap.page_get_anon_vma(k, page)
+        if anon_vma is None:
+            unlock_page(page)
+            return rc
+    if P07 in k.patches:
+        if not trylock_page(newpage):
+            if anon_vma is not None:
+                rmap.put_anon_vma(anon_vma)
+            unlock_page(page)
+            return rc
+    page_was_mapped = False
+    if page.mapping is not None and page_mapped(page):
+        rmap.try_to_unmap(k, page, TTU_MIGRATION | TTU_IGNORE_MLOCK | TTU_IGNORE_ACCESS)
+        page_was_mapped = True
+    if not page_mapped(page):
+        rc = move_to_new_page(k, newpage, page, page_was_mapped)
+    if rc != MIGRATEPAGE_SUCCESS and page_was_mapped:
+        remove_migration_ptes(k, page, page)
+    if P07 in k.patches:
+        unlock_page(newpage)
+    if anon_vma is not None:
+        rmap.put_anon_vma(anon_vma)
+    unlock_page(page)
+    return rc
+
+
+def unmap_and_move(
+    k: Kernel,
+    get_new_page: NewPage,
+    put_new_page: FreePage | None,
+    page: Page,
+    force: bool,
+    mode: int,
+) -> tuple[int, int]:
+    """Migrate one page of a list.
+
+    Source:   mm/migrate.c unmap_and_move(), v4.3.             Patches: P06.
+    Context:  page isolated by the caller.
+    Returns:  (rc, status): rc as __unmap_and_move, or -ENOMEM; where it is not -EAGAIN the page is
+              off the list. status: the node it is on now, or rc.
+    Left out: huge pages, balloon pages, soft offlining.
+    """
+    newpage = get_new_page(page)
+    if newpage is None:
+        return ENOMEM, ENOMEM
+    was_mlocked = page._flags & PG_mlocked != 0
+    k.machine.note("migration-begin", page, newpage)
+    rc = 0
+    if page_count(page) != 1:  # else it was freed under us
+        rc = __unmap_and_move(k, page, newpage, force, mode)
+        if P06 in k.patches:
+            if rc == MIGRATEPAGE_SUCCESS:
+                put_new_page = None  # it is in use now
+    k.machine.note("migration-end", page, newpage, rc, was_mlocked, page.cleared_mlocked)
+    if rc != EAGAIN:
+        page.zone.stat[vmscan.isolated_counter(page)] -= 1
+        vmscan.putback_lru_page(k, page)
+    status = rc if rc else newpage.zone.node
+    if P06 in k.patches:
+        if put_new_page is not None:
+            ClearPageSwapBacked(newpage)
+            put_new_page(newpage)
+        else:
+            vmscan.putback_lru_page(k, newpage)
+    else:
+        if rc != MIGRATEPAGE_SUCCESS and put_new_page is not None:
+            ClearPageSwapBacked(newpage)
+            put_new_page(newpage)
+        else:
+            vmscan.putback_lru_page(k, newpage)
+    return rc, status
+
+
+def migrate_pages(
+    k: Kernel,
+    pages: list[Page],
+    get_new_page: NewPage,
+    put_new_page: FreePage | None,
+    mode: int,
+) -> tuple[int, dict[int, int]]:
+    """Migrate a list of isolated pages, in up to ten passes.
+
+    Source:   mm/migrate.c migrate_pages(), v4.3.
+    Context:  process context.
+    Args:     pages: those that could not be migrated are left in it.
+    Returns:  (number not migrated or -ENOMEM, status by pfn).
+    """
+    succeeded = failed = 0
+    retry_count = 1
+    statuses: dict[int, int] = {}
+    rc = 0
+    for attempt in range(PASSES_MAX):
+        if not retry_count:
+            break
+        retry_count = 0
+        for page in list(pages):
+            rc, status = unmap_and_move(k, get_new_page, put_new_page, page, attempt > 2, mode)
+            if rc == ENOMEM:
+                _count(k, succeeded, failed)
+                return rc, statuses
+            statuses[page.pfn] = status
+            if rc == EAGAIN:
+                retry_count += 1
+                continue
+            pages.remove(page)
+            if rc == MIGRATEPAGE_SUCCESS:
+                succeeded += 1
+            else:
+                failed += 1
+    _count(k, succeeded, failed)
+    return failed + retry_count, statuses
+
+
+def _count(k: Kernel, succeeded: int, failed: int) -> None:
+    if succeeded:
+        k.count_vm_event(PGMIGRATE_SUCCESS, succeeded)
+    if failed:
+        k.count_vm_event(PGMIGRATE_FAIL, failed)
+
+
+def sys_move_pages(k: Kernel, mm: MmStruct, address: int, node: int, move_all: bool) -> int:
+    """move_pages(2) for one page.
+
+    Source:   mm/migrate.c do_pages_move(), do_move_page_to_node_array(), v4.3.
+    Context:  process context; holds mmap_sem for read throughout.
+    Args:     move_all: MPOL_MF_MOVE_ALL, also a page that others map.
+    Returns:  the page's status: the node it is on now, -ENOENT not present, -EFAULT not mapped or
+              the zero page, -EACCES shared, -EBUSY not on the LRU, -EAGAIN not migrated; or
+              -ENOMEM of the call itself.
+    """
+    swap.lru_add_drain_all(k)
+    down_read(mm.mmap_sem)
+    status, pages = _isolate_for_move(k, mm, address, node, move_all)
+    error = 0
+    if pages:
+        moved = pages[0]
+        error, statuses = migrate_pages(
+            k, pages, lambda page: page_alloc.alloc_page_node(k, node), None, MIGRATE_SYNC
+        )
+        status = statuses.get(moved.pfn, status)
+        if error:
+            putback_movable_pages(k, pages)
+    up_read(mm.mmap_sem)
+    return error if error < 0 else status
+
+
+def _isolate_for_move(
+    k: Kernel, mm: MmStruct, address: int, node: int, move_all: bool
+) -> tuple[int, list[Page]]:
+    """Find the page to move and take it off the LRU. Returns (status so far, pages)."""
+    vma = mmap.find_vma(mm, address)
+    if vma is None or address < vma.vm_start:
+        return EFAULT, []
+    page = gup.follow_page_mask(k, vma, address, FOLL_GET | FOLL_DUMP)
+    if page is None:
+        return ENOENT, []
+    if not isinstance(page, Page):
+        return page, []
+    pages: list[Page] = []
+    if page.zone.node == node:
+        status = node
+    elif not move_all and page_mapcount(page) > 1:
+        status = EACCES
+    else:
+        status = vmscan.isolate_lru_page(k, page)
+        if status == 0:
+            pages.append(page)
+            page.zone.stat[vmscan.isolated_counter(page)] += 1
+    swap.put_page(k, page)
+    return status, pages
+

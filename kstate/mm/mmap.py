@@ -1,0 +1,254 @@
+"""mm/mmap.c: vmas, mapping and unmapping, and the end of an address space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kstate.flags import VM_LOCKED
+from kstate.machine import down_write, up_write
+from kstate.mm import memory, mlock, rmap, swap
+from kstate.structs import AddressSpace, AnonVma, Kernel, MmStruct, VmAreaStruct
+
+
+def find_vma(mm: MmStruct, address: int) -> VmAreaStruct | None:
+    """The first vma that ends above an address. Context: mmap_sem held. No step.
+
+    Source:   mm/mmap.c find_vma(), v4.3.
+    """
+    for vma in mm.vmas:
+        if address < vma.vm_end:
+            return vma
+    return None
+
+
+def vma_link(mm: MmStruct, vma: VmAreaStruct) -> None:
+    """Insert a vma by address, and into its file's i_mmap.
+
+    Source:   mm/mmap.c vma_link(), v4.3.
+    Context:  mmap_sem held for write; takes i_mmap_rwsem for write.
+    """
+    mapping = vma.vm_file
+    if mapping is not None:
+        down_write(mapping.i_mmap_rwsem)
+    _insert(mm, vma)
+    if mapping is not None:
+        rmap.insert_by_pgoff(mapping.i_mmap, vma)
+        up_write(mapping.i_mmap_rwsem)
+
+
+def _insert(mm: MmStruct, vma: VmAreaStruct) -> None:
+    at = 0
+    while at < len(mm.vmas) and mm.vmas[at].vm_start < vma.vm_start:
+        at += 1
+    mm.vmas.insert(at, vma)
+
+
+def vma_adjust(
+    moves: Iterable[tuple[VmAreaStruct, int, int]],
+    mapping: AddressSpace | None,
+    anon_vma: AnonVma | None,
+    insert: VmAreaStruct | None = None,
+    remove: Iterable[VmAreaStruct] = (),
+) -> None:
+    """Move the boundaries of neighbouring vmas, all at once for any rmap walk.
+
+    Source:   mm/mmap.c vma_adjust(), v4.3.
+    Context:  mmap_sem held for write; takes i_mmap_rwsem and the anon_vma's rwsem for write.
+    Args:     moves: (vma, new start, new end), page numbers. insert, remove: vmas that appear or go.
+    """
+    if mapping is not None:
+        down_write(mapping.i_mmap_rwsem)
+    if anon_vma is not None:
+        down_write(anon_vma.rwsem)
+    for vma, start, end in moves:
+        if vma.vm_start != start:
+            vma.vm_pgoff += start - vma.vm_start
+            vma.vm_start = start
+            for tree in _trees(mapping, vma.anon_vma):
+                tree.remove(vma)
+                rmap.insert_by_pgoff(tree, vma)
+        vma.vm_end = end
+    if insert is not None:
+        _insert(insert.vm_mm, insert)
+        for tree in _trees(mapping, insert.anon_vma):
+            rmap.insert_by_pgoff(tree, insert)
+    for vma in remove:
+        vma.vm_mm.vmas.remove(vma)
+        for tree in _trees(mapping, vma.anon_vma):
+            tree.remove(vma)
+    if anon_vma is not None:
+        up_write(anon_vma.rwsem)
+    if mapping is not None:
+        up_write(mapping.i_mmap_rwsem)
+
+
+def _trees(mapping: AddressSpace | None, anon_vma: AnonVma | None) -> list[list[VmAreaStruct]]:
+    trees = []
+    if mapping is not None:
+        trees.append(mapping.i_mmap)
+    if anon_vma is not None:
+        trees.append(anon_vma.vmas)
+    return trees
+
+
+def split_vma(k: Kernel, vma: VmAreaStruct, at: int, *, new_below: bool) -> VmAreaStruct:
+    """Cut a vma in two at a page number.
+
+    Source:   mm/mmap.c split_vma(), __split_vma(), v4.3.
+    Context:  mmap_sem held for write; takes the rmap locks for write.
+    Args:     new_below: the new vma is the lower part, else the upper.
+    Returns:  the new vma.
+    """
+    if new_below:
+        start, end, pgoff = vma.vm_start, at, vma.vm_pgoff
+        rest = (vma, at, vma.vm_end)
+    else:
+        start, end, pgoff = at, vma.vm_end, vma.vm_pgoff + at - vma.vm_start
+        rest = (vma, vma.vm_start, at)
+    new = VmAreaStruct(vma.vm_mm, start, end, vma._vm_flags, vma.vm_file, pgoff)
+    new.prot_write = vma.prot_write
+    new.anon_vma = vma.anon_vma
+    vma_adjust([rest], vma.vm_file, vma.anon_vma, insert=new)
+    return new
+
+
+def vma_merge(
+    k: Kernel, vma: VmAreaStruct, start: int, end: int, newflags: int
+) -> VmAreaStruct | None:
+    """Let a range of `vma` that is about to have `newflags` join neighbours that have them.
+
+    Source:   mm/mmap.c vma_merge(), v4.3, for a range of an existing vma.
+    Context:  mmap_sem held for write; takes the rmap locks for write.
+    Returns:  the vma that swallowed the range, or None.
+    """
+    mm = vma.vm_mm
+    at = mm.vmas.index(vma)
+    before = mm.vmas[at - 1] if start == vma.vm_start and at > 0 else None
+    after = mm.vmas[at + 1] if end == vma.vm_end and at + 1 < len(mm.vmas) else None
+    if before is not None and not _can_merge(before, vma, newflags, before.vm_end == start):
+        before = None
+    if after is not None and not _can_merge(after, vma, newflags, after.vm_start == end):
+        after = None
+    if before is None and after is None:
+        return None
+    whole = start == vma.vm_start and end == vma.vm_end
+    anon_vma = vma.anon_vma or (before and before.anon_vma) or (after and after.anon_vma) or None
+    if before is not None and after is not None:
+        vma_adjust([(before, before.vm_start, after.vm_end)], vma.vm_file, anon_vma,
+                   remove=[vma, after])  # fmt: skip
+        return before
+    if before is not None:
+        moves = [(before, before.vm_start, end)]
+        moves += [] if whole else [(vma, end, vma.vm_end)]
+        vma_adjust(moves, vma.vm_file, anon_vma, remove=[vma] if whole else [])
+        return before
+    assert after is not None
+    moves = [] if whole else [(vma, vma.vm_start, start)]
+    moves += [(after, start, after.vm_end)]
+    vma_adjust(moves, vma.vm_file, anon_vma, remove=[vma] if whole else [])
+    return after
+
+
+def _can_merge(other: VmAreaStruct, vma: VmAreaStruct, newflags: int, adjacent: bool) -> bool:
+    """Source: mm/mmap.c is_mergeable_vma(), is_mergeable_anon_vma(), v4.3: neighbours with one
+    anon_vma, here the halves of one vma. One that only one of them has is left unmerged."""
+    return (
+        adjacent
+        and other._vm_flags == newflags
+        and other.vm_file is vma.vm_file
+        and other.vm_pgoff - other.vm_start == vma.vm_pgoff - vma.vm_start
+        and other.anon_vma is vma.anon_vma
+    )
+
+
+def mmap_region(
+    k: Kernel,
+    mm: MmStruct,
+    start: int,
+    end: int,
+    vm_flags: int,
+    mapping: AddressSpace | None,
+    pgoff: int,
+) -> int:
+    """mmap(MAP_FIXED): what was there goes first.
+
+    Source:   mm/mmap.c do_mmap(), mmap_region(), v4.3.
+    Context:  mmap_sem held for write.
+    Args:     start, end, pgoff: page numbers.
+    Left out: merging with neighbours, accounting, MAP_POPULATE and MAP_LOCKED.
+    """
+    do_munmap(k, mm, start, end)
+    vma = VmAreaStruct(mm, start, end, vm_flags, mapping, start if mapping is None else pgoff)
+    vma.prot_write = memory.vm_page_prot_writes(vm_flags, mapping)
+    vma_link(mm, vma)
+    return 0
+
+
+def do_munmap(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
+    """munmap(2).
+
+    Source:   mm/mmap.c do_munmap(), unmap_region(), v4.3.
+    Context:  mmap_sem held for write throughout.
+    Args:     start, end: page numbers.
+    """
+    vma = find_vma(mm, start)
+    if vma is None or vma.vm_start >= end:
+        return 0
+    if start > vma.vm_start:
+        split_vma(k, vma, start, new_below=True)
+    last = find_vma(mm, end)
+    if last is not None and end > last.vm_start:
+        split_vma(k, last, end, new_below=True)
+    doomed = [v for v in mm.vmas if v.vm_start >= start and v.vm_end <= end]
+    if mm.locked_vm:
+        for vma in doomed:
+            if vma.vm_flags & VM_LOCKED:
+                mm.locked_vm -= vma.vm_end - vma.vm_start
+                mlock.munlock_vma_pages_range(k, vma, vma.vm_start, vma.vm_end)
+    mm.vmas = [v for v in mm.vmas if v not in doomed]
+    unmap_region(k, doomed)
+    return 0
+
+
+def unmap_region(k: Kernel, vmas: list[VmAreaStruct]) -> None:
+    """Unmap the pages of vmas, then forget the vmas, then release the pages.
+
+    Source:   mm/mmap.c unmap_region(), free_pgtables(), unlink_file_vma(), v4.3.
+    Context:  takes each ptl, and after it the rmap locks for write: a walk that has begun delays
+              the release, not the unmapping.
+    """
+    swap.lru_add_drain(k)
+    gathered = []
+    for vma in vmas:
+        gathered += memory.unmap_page_range(k, vma, vma.vm_start, vma.vm_end)
+    for vma in vmas:
+        rmap.anon_vma_unlink(vma)
+        mapping = vma.vm_file
+        if mapping is not None:
+            down_write(mapping.i_mmap_rwsem)
+            mapping.i_mmap.remove(vma)
+            up_write(mapping.i_mmap_rwsem)
+    memory.tlb_finish_mmu(k, gathered)
+
+
+def exit_mmap(k: Kernel, mm: MmStruct) -> None:
+    """The last user of an address space is gone.
+
+    Source:   mm/mmap.c exit_mmap(), v4.3; kernel/fork.c check_mm().
+    Context:  **mmap_sem is not held**, by anybody; rmap walks still find the vmas.
+    Bugs:     reports Bad rss-counter state.
+    """
+    if mm.locked_vm:
+        for vma in mm.vmas:
+            if vma.vm_flags & VM_LOCKED:
+                mlock.munlock_vma_pages_range(k, vma, vma.vm_start, vma.vm_end)
+    unmap_region(k, mm.vmas)
+    mm.vmas = []
+    for index, value in enumerate(mm.rss):
+        if value:
+            k.machine.report(
+                "bad-rss-counter",
+                f"BUG: Bad rss-counter state mm:{mm.name} idx:{index} val:{value}",
+                "mm/mmap.py:exit_mmap",
+                mm,
+            )

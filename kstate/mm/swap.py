@@ -1,0 +1,292 @@
+"""mm/swap.c: pagevecs on their way to the LRU, and dropping references."""
+
+from __future__ import annotations
+
+from kstate.flags import (
+    LRU_ACTIVE_ANON,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    LRU_UNEVICTABLE,
+    NR_MLOCK,
+    PAGEVEC_SIZE,
+    PG_active,
+    PG_lru,
+    PG_unevictable,
+    UNEVICTABLE_PGMLOCKED,
+    VM_LOCKED,
+    VM_SPECIAL,
+)
+from kstate.machine import (
+    borrow_cpu,
+    mutex_lock,
+    mutex_unlock,
+    preempt_disable,
+    preempt_enable,
+    return_cpu,
+    spin_lock_irq,
+    spin_unlock_irq,
+)
+from kstate.mm import page_alloc
+from kstate.mm.debug import VM_BUG_ON_PAGE
+from kstate.pageflags import (
+    ClearPageActive,
+    ClearPageLRU,
+    ClearPageUnevictable,
+    PageActive,
+    PageLRU,
+    PageReferenced,
+    PageSwapBacked,
+    PageUnevictable,
+    SetPageActive,
+    SetPageLRU,
+    SetPageReferenced,
+    SetPageUnevictable,
+    TestSetPageMlocked,
+    get_page,
+    put_page_testzero,
+)
+from kstate.structs import (
+    Kernel,
+    Page,
+    VmAreaStruct,
+    Zone,
+    list_add,
+    list_del,
+    pagevec_add,
+    pagevec_count,
+    pagevec_take,
+)
+
+
+def page_is_file_cache(page: Page) -> bool:
+    """Does it belong on the file lists? Source: include/linux/mm_inline.h, v4.3."""
+    return not PageSwapBacked(page)
+
+
+def page_lru(page: Page) -> int:
+    """The list the page's flags say it belongs on.
+
+    Source:   include/linux/mm_inline.h page_lru(), v4.3.
+    Context:  lru_lock held, or the page is off the LRU.
+    """
+    if PageUnevictable(page):
+        return LRU_UNEVICTABLE
+    lru = LRU_INACTIVE_FILE if page_is_file_cache(page) else LRU_INACTIVE_ANON
+    if PageActive(page):
+        lru += LRU_ACTIVE_ANON
+    return lru
+
+
+def page_off_lru(page: Page) -> int:
+    """The list the page is on, as it leaves it for good: its list flags are cleared.
+
+    Source:   include/linux/mm_inline.h page_off_lru(), v4.3.
+    Context:  lru_lock held, refcount 0.
+    """
+    if PageUnevictable(page):
+        ClearPageUnevictable(page)
+        return LRU_UNEVICTABLE
+    lru = LRU_INACTIVE_FILE if page_is_file_cache(page) else LRU_INACTIVE_ANON
+    if PageActive(page):
+        ClearPageActive(page)
+        lru += LRU_ACTIVE_ANON
+    return lru
+
+
+def add_page_to_lru_list(page: Page, zone: Zone, lru: int) -> None:
+    """Link and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
+    list_add(page, zone, lru)
+    zone.stat[lru] += 1
+
+
+def del_page_from_lru_list(page: Page, zone: Zone, lru: int) -> None:
+    """Unlink and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
+    list_del(page, zone, lru)
+    zone.stat[lru] -= 1
+
+
+def lru_cache_add(k: Kernel, page: Page) -> None:
+    """Queue a page for the LRU; it is PG_lru only once this CPU's pagevec is drained.
+
+    Source:   mm/swap.c lru_cache_add(), __lru_cache_add(), v4.3.
+    Context:  any; the pagevec holds a reference of its own.
+    Bugs:     VM_BUG: active and unevictable together; already on the LRU.
+    """
+    flags = page._flags
+    VM_BUG_ON_PAGE(
+        flags & PG_active != 0 and flags & PG_unevictable != 0,
+        "vm-bug-lru-cache-add-active-unevictable",
+        "PageActive(page) && PageUnevictable(page)",
+    )
+    VM_BUG_ON_PAGE(flags & PG_lru != 0, "vm-bug-lru-cache-add-lru", "PageLRU(page)")
+    preempt_disable(k.machine)
+    pvec = k.lru_add_pvecs[k.machine.current.cpu]
+    get_page(page)
+    if len(pvec.pages) == PAGEVEC_SIZE:
+        __pagevec_lru_add(k, pagevec_take(pvec))
+    pagevec_add(pvec, page)
+    preempt_enable(k.machine)
+
+
+def lru_cache_add_inactive(k: Kernel, page: Page) -> None:
+    """lru_cache_add_anon(), lru_cache_add_file(): queue for an inactive list.
+
+    Source:   mm/swap.c, v4.3.                Context: any.
+    """
+    if PageActive(page):
+        ClearPageActive(page)
+    lru_cache_add(k, page)
+
+
+def __pagevec_lru_add(k: Kernel, pages: list[Page]) -> None:
+    """Put a pagevec's pages on the LRU, then drop its references.
+
+    Source:   mm/swap.c __pagevec_lru_add(), __pagevec_lru_add_fn(), pagevec_lru_move_fn(), v4.3.
+    Context:  takes lru_lock, once for a run of pages of one zone.
+    Bugs:     VM_BUG: already on the LRU.
+    """
+    zone: Zone | None = None
+    for page in pages:
+        if page.zone is not zone:
+            if zone is not None:
+                spin_unlock_irq(zone.lru_lock)
+            zone = page.zone
+            spin_lock_irq(zone.lru_lock)
+        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
+        SetPageLRU(page)
+        add_page_to_lru_list(page, zone, page_lru(page))
+    if zone is not None:
+        spin_unlock_irq(zone.lru_lock)
+    release_pages(k, pages)
+
+
+def lru_add_drain(k: Kernel) -> None:
+    """Drain this CPU's pagevec.
+
+    Source:   mm/swap.c lru_add_drain(), lru_add_drain_cpu(), v4.3.
+    Context:  any. Left out: the rotate, deactivate and activate pagevecs.
+    """
+    preempt_disable(k.machine)
+    _lru_add_drain_cpu(k, k.machine.current.cpu)
+    preempt_enable(k.machine)
+
+
+def _lru_add_drain_cpu(k: Kernel, cpu: int) -> None:
+    pvec = k.lru_add_pvecs[cpu]
+    if pagevec_count(pvec):
+        __pagevec_lru_add(k, pagevec_take(pvec))
+
+
+def lru_add_drain_all(k: Kernel) -> None:
+    """Drain every CPU's pagevec and wait for it.
+
+    Source:   mm/swap.c lru_add_drain_all(), v4.3.
+    Context:  sleeps. The work runs on each CPU in turn, which does nothing else meanwhile.
+    """
+    mutex_lock(k.lru_add_drain_mutex)
+    busy = [pvec.cpu for pvec in k.lru_add_pvecs if pagevec_count(pvec)]
+    tasks = k.machine.tasks
+    for cpu in busy:
+        owner = tasks[cpu + 1] if cpu + 1 < len(tasks) else None
+        if owner is None or owner is k.machine.current or owner.ended:
+            _lru_add_drain_cpu(k, cpu)
+        else:
+            borrow_cpu(owner)
+            preempt_disable(k.machine)
+            _lru_add_drain_cpu(k, cpu)
+            preempt_enable(k.machine)
+            return_cpu(owner)
+    mutex_unlock(k.lru_add_drain_mutex)
+
+
+def put_page(k: Kernel, page: Page) -> None:
+    """Drop a reference; free the page if it was the last.
+
+    Source:   mm/swap.c put_page(), __put_single_page(), __page_cache_release(), v4.3.
+    Context:  lru_lock not held.
+    """
+    if put_page_testzero(page):
+        if PageLRU(page):
+            zone = page.zone
+            spin_lock_irq(zone.lru_lock)
+            ClearPageLRU(page)
+            del_page_from_lru_list(page, zone, page_off_lru(page))
+            spin_unlock_irq(zone.lru_lock)
+        page_alloc.free_hot_cold_page(k, page)
+
+
+def release_pages(k: Kernel, pages: list[Page]) -> None:
+    """put_page for many; frees those whose last reference it dropped, at the end.
+
+    Source:   mm/swap.c release_pages(), v4.3.
+    Context:  lru_lock not held; it is kept across pages of one zone.
+    Left out: compound pages, the limit on how long lru_lock is held.
+    """
+    to_free: list[Page] = []
+    zone: Zone | None = None
+    for page in pages:
+        if not put_page_testzero(page):
+            continue
+        if PageLRU(page):
+            if page.zone is not zone:
+                if zone is not None:
+                    spin_unlock_irq(zone.lru_lock)
+                zone = page.zone
+                spin_lock_irq(zone.lru_lock)
+            VM_BUG_ON_PAGE(
+                not page._flags & PG_lru, "vm-bug-release-pages-lru", "!PageLRU(page)"
+            )
+            ClearPageLRU(page)
+            del_page_from_lru_list(page, zone, page_off_lru(page))
+        ClearPageActive(page)
+        to_free.append(page)
+    if zone is not None:
+        spin_unlock_irq(zone.lru_lock)
+    for page in to_free:
+        page_alloc.free_hot_cold_page(k, page)
+
+
+def add_page_to_unevictable_list(page: Page) -> None:
+    """Link on the unevictable list at once, past the pagevecs.
+
+    Source:   mm/swap.c add_page_to_unevictable_list(), v4.3.
+    Context:  the page is locked or not yet visible; takes lru_lock.
+    """
+    zone = page.zone
+    spin_lock_irq(zone.lru_lock)
+    ClearPageActive(page)
+    SetPageUnevictable(page)
+    SetPageLRU(page)
+    add_page_to_lru_list(page, zone, LRU_UNEVICTABLE)
+    spin_unlock_irq(zone.lru_lock)
+
+
+def lru_cache_add_active_or_unevictable(k: Kernel, page: Page, vma: VmAreaStruct) -> None:
+    """Where a new anonymous page goes: marked and unevictable in a VM_LOCKED vma, else active.
+
+    Source:   mm/swap.c lru_cache_add_active_or_unevictable(), v4.3.
+    Context:  ptl held, the pte is not set yet.
+    Bugs:     VM_BUG: already on the LRU.
+    """
+    VM_BUG_ON_PAGE(
+        page._flags & PG_lru != 0, "vm-bug-lru-cache-add-active-or-unevictable", "PageLRU(page)"
+    )
+    if vma.vm_flags & (VM_LOCKED | VM_SPECIAL) != VM_LOCKED:
+        SetPageActive(page)
+        lru_cache_add(k, page)
+        return
+    if not TestSetPageMlocked(page):
+        page.zone.stat[NR_MLOCK] += 1
+        k.count_vm_event(UNEVICTABLE_PGMLOCKED)
+    add_page_to_unevictable_list(page)
+
+
+def mark_page_accessed(page: Page) -> None:
+    """Remember that a page was used.
+
+    Source:   mm/swap.c mark_page_accessed(), v4.3.
+    Context:  any.
+    Left out: activation of a page that was referenced before.
+    """
+    if not PageReferenced(page):
+        SetPageReferenced(page)

@@ -1,0 +1,226 @@
+"""What can be switched on and off: the twelve patches, commits, mutants, hypotheses.
+
+A kernel is named by a spec, `v4.3+P02`, `v4.4-48ec833b7851`, and is a set of toggle names. v4.3 has
+none of the series, v4.4 all of it; commits that are in both are on in both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One toggle.
+
+    toggle: its name in the code, `P02`. name: its name in a spec. files: what of kstate/mm it
+    touches. requires: toggles that must be on with it. behaviour: False for text only.
+    modelled: does the model have it yet. base: `series` (on in v4.4), `both` (on in v4.3 and
+    v4.4, may be taken out) or `neither` (off unless named). mail: who posted it, and when.
+    """
+
+    toggle: str
+    name: str
+    subject: str
+    files: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    behaviour: bool = True
+    modelled: bool = False
+    base: str = "neither"
+    mail: str = ""
+
+
+def _series(number: int, clock: str, subject: str, **rest: object) -> Patch:
+    name = f"P{number:02}"
+    mail = f"Hugh Dickins, 2015-10-19 {clock} UTC, [PATCH {number}/12]"
+    return Patch(name, name, subject, base="series", mail=mail, **rest)  # type: ignore[arg-type]
+
+
+P01, P02, P03, P04, P05, P06 = "P01", "P02", "P03", "P04", "P05", "P06"
+P07, P08, P09, P10, P11, P12 = "P07", "P08", "P09", "P10", "P11", "P12"
+C_70feee0e1ef3 = "C_70feee0e1ef3"
+ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
+
+TABLE: tuple[Patch, ...] = (
+    _series(1, "04:45", "mm Documentation: undoc non-linear vmas", behaviour=False, modelled=True),
+    _series(
+        2,
+        "04:50",
+        "mm: rmap use pte lock not mmap_sem to set PageMlocked",
+        files=("rmap.py",),
+        modelled=True,
+    ),
+    _series(
+        3,
+        "04:52",
+        "mm: page migration fix PageMlocked on migrated pages",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    _series(
+        4,
+        "04:54",
+        "mm: rename mem_cgroup_migrate to mem_cgroup_replace_page",
+        requires=("C_0610c25daa3e",),
+    ),
+    _series(
+        5, "04:55", "mm: correct a couple of page migration comments", behaviour=False, modelled=True
+    ),
+    _series(
+        6,
+        "04:57",
+        "mm: page migration use the put_new_page whenever necessary",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    _series(
+        7,
+        "04:59",
+        "mm: page migration trylock newpage at same level as oldpage",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    _series(
+        8, "05:01", "mm: page migration remove_migration_ptes at lock+unlock level", requires=("P07",)
+    ),
+    _series(9, "05:03", "mm: simplify page migration's anon_vma comment and flow"),
+    _series(10, "05:05", "mm: page migration use migration entry for swapcache too"),
+    _series(
+        11,
+        "05:07",
+        "mm: page migration avoid touching newpage until no going back",
+        requires=("C_0610c25daa3e",),
+    ),
+    _series(12, "05:11", "mm: migrate dirty page without clear_page_dirty_for_io etc"),
+    Patch(
+        C_70feee0e1ef3,
+        "70feee0e1ef3",
+        "mlock: fix mlock count can not decrease in race condition",
+        files=("mlock.py",),
+        modelled=True,
+        mail="Yisheng Xie, v4.12, CVE-2017-18221",
+    ),
+    Patch("C_e6c509f85455", "e6c509f85455", "mm: clear_page_mlock in page_remove_rmap", base="both"),
+    Patch("C_0610c25daa3e", "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
+    Patch(
+        "C_8bdd63809160", "8bdd63809160", "mm: fix direct reclaim writeback regression", base="both"
+    ),
+    Patch("C_48ec833b7851", "48ec833b7851", "Revert mm/memory.c: share the i_mmap_rwsem", base="both"),
+    Patch("MUT_7B", "mutant:7b", "trylock of newpage fails inside move_to_new_page"),
+    Patch("MUT_7C", "mutant:7c", "anon_vma reference leaks where newpage is locked"),
+    Patch("MUT_8B", "mutant:8b", "old anonymous page's mapping cleared before its entries go"),
+    Patch("MUT_12C", "mutant:12c", "PG_dirty set on newpage after it became visible"),
+    Patch("MUT_4_LRUCARE", "mutant:4-lrucare", "page replaced without lrucare"),
+    Patch("CC_SPLIT_STORE", "cc:split-store", "the compiler stores an intermediate vm_flags"),
+    Patch(
+        ALT_SINGLE_PAGE_MUNLOCK,
+        "alt:single-page-munlock",
+        "munlock takes the single-page path for every small page",
+        files=("mlock.py",),
+        modelled=True,
+    ),
+    Patch("ALT_TRYLOCK_UNDER_PTL", "alt:trylock-under-ptl", "mmap_sem trylock kept, under the ptl"),
+    Patch("ALT_MM_USERS", "alt:mm-users", "mm_users tested after the mmap_sem trylock"),
+    Patch("FIX_KSM_MLOCK_PTL", "fix:ksm-mlock-ptl", "KSM marks pages under the pte lock (X4)"),
+    Patch("FIX_PEEK_UNDER_PTL", "fix:peek-under-ptl", "page_check_address never peeks (X7)"),
+    Patch(
+        "FIX_CLEAR_REFS_WRITE_ENTRY",
+        "fix:clear-refs-write-entry",
+        "clear_refs makes WRITE migration entries READ (X8)",
+    ),
+)
+
+SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
+ALL: frozenset[str] = frozenset(p.toggle for p in TABLE)
+BY_NAME: dict[str, Patch] = {p.name: p for p in TABLE}
+BY_TOGGLE: dict[str, Patch] = {p.toggle: p for p in TABLE}
+COMMIT = re.compile(r"[0-9a-f]{12}")
+SPEC = re.compile(r"v4\.[34]")
+ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
+
+# The kernel on which every test expects nothing.
+CLEAN = "v4.4+70feee0e1ef3"
+
+
+class SpecError(ValueError):
+    """A kernel spec that does not name a kernel. `at`: the column of what is wrong, from 0."""
+
+    def __init__(self, text: str, at: int = 0) -> None:
+        super().__init__(text)
+        self.at = at
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel by name and by toggles. Two specs that mean one kernel are equal.
+
+    text: the canonical spelling. toggles: what `k.patches` will be."""
+
+    text: str
+    toggles: frozenset[str]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_PARSED: dict[str, KernelSpec] = {}
+
+
+def parse_spec(text: str) -> KernelSpec:
+    """Parse `(v4.3|v4.4)([+-]item)*`.
+
+    Raises:
+        SpecError: not a spec, an unknown item, an item not modelled yet, or an unmet `requires`.
+    """
+    known = _PARSED.get(text)
+    if known is None:
+        known = _PARSED[text] = _parse(text)
+    return known
+
+
+def _parse(text: str) -> KernelSpec:
+    base = SPEC.match(text)
+    if base is None:
+        raise SpecError(f"kernel spec {text!r} must begin with v4.3 or v4.4")
+    on = _base_toggles(base.group())
+    at = base.end()
+    while at < len(text):
+        item = ITEM.match(text, at)
+        if item is None:
+            raise SpecError(f"kernel spec {text!r}: expected + or - and a name", at)
+        sign, name = item.groups()
+        patch = BY_NAME.get(name) or (own_toggle(name) if name.startswith("x:") else None)
+        if patch is None:
+            raise SpecError(f"kernel spec {text!r}: unknown patch {name!r}", at + 1)
+        if not patch.modelled:
+            raise SpecError(f"kernel spec {text!r}: {name} is not modelled yet", at + 1)
+        on = on | {patch.toggle} if sign == "+" else on - {patch.toggle}
+        at = item.end()
+    for toggle in sorted(on):
+        for needed in BY_TOGGLE[toggle].requires if toggle in BY_TOGGLE else ():
+            if BY_TOGGLE[needed].modelled and needed not in on:
+                raise SpecError(
+                    f"kernel spec {text!r}: {BY_TOGGLE[toggle].name} "
+                    f"requires {BY_TOGGLE[needed].name}"
+                )
+    return KernelSpec(_canonical(base.group(), on), on)
+
+
+def own_toggle(name: str) -> Patch:
+    """A toggle of the reader's own, `x:name`: in the code it is `"x:name" in k.patches`."""
+    return Patch(name, name, "your own", modelled=True)
+
+
+def _base_toggles(version: str) -> frozenset[str]:
+    bases = ("series", "both") if version == "v4.4" else ("both",)
+    return frozenset(p.toggle for p in TABLE if p.base in bases and p.modelled)
+
+
+def _canonical(version: str, on: frozenset[str]) -> str:
+    """The shortest spelling from `version`: what is missing, then what is more, each sorted."""
+    base = _base_toggles(version)
+    names = {toggle: BY_TOGGLE[toggle].name if toggle in BY_TOGGLE else toggle for toggle in on | base}
+    missing = sorted("-" + names[toggle] for toggle in base - on)
+    more = sorted("+" + names[toggle] for toggle in on - base)
+    return version + "".join(missing + more)

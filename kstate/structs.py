@@ -1,0 +1,564 @@
+"""The kernel's objects. Shared words are properties over a private slot: every access is a step.
+
+An oracle reads the private slots (`page._flags`) and never steps. Fields without a property are
+constant after set-up, local to one CPU, or exact counters that no race is about.
+"""
+
+from __future__ import annotations
+
+from kstate.flags import (
+    NR_LRU_LISTS,
+    NR_ZONE_COUNTERS,
+    PAGE_FLAG_NAMES,
+    VM_LOCKED,
+)
+from kstate.machine import (
+    LOAD,
+    Machine,
+    Mutex,
+    MutexClass,
+    Primitive,
+    RwSem,
+    RwSemClass,
+    SpinLock,
+    SpinLockClass,
+    Task,
+    step,
+)
+
+# ---- lock classes ------------------------------------------------------------------------------
+PTL = SpinLockClass("ptl")
+LRU_LOCK = SpinLockClass("lru_lock", irq=True)
+TREE_LOCK = SpinLockClass("tree_lock", irq=True)
+LRU_ADD_DRAIN_MUTEX = MutexClass("lru_add_drain_all")
+POOL_LOCK = SpinLockClass("pool_lock")
+MMAP_SEM = RwSemClass("mmap_sem")
+I_MMAP_RWSEM = RwSemClass("i_mmap_rwsem")
+ANON_VMA_RWSEM = RwSemClass("anon_vma_rwsem")
+
+# ---- primitives on plain words -------------------------------------------------------------------
+_LOAD_VM_FLAGS = Primitive("load", "vm_flags", LOAD, results=1)
+_STORE_VM_FLAGS = Primitive("store", "vm_flags", results=1)
+_LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
+_STORE_MAPPING = Primitive("store", "mapping", results=1)
+_LOAD_INDEX = Primitive("load", "index", LOAD, results=1)
+_STORE_INDEX = Primitive("store", "index", results=1)
+_LOAD_PTE = Primitive("load", "pte", LOAD, results=1)
+_STORE_PTE = Primitive("store", "pte", results=1)
+_XCHG_PTE = Primitive("ptep_get_and_clear", "pte", results=1)
+_UPDATE_PTE = Primitive("update", "pte", results=1)
+_LRU_ADD = Primitive("list_add", "lru", results=1)
+_LRU_DEL = Primitive("list_del", "lru", results=1)
+_PAGEVEC_ADD = Primitive("pagevec_add", "pagevec", results=1)
+_PAGEVEC_TAKE = Primitive("pagevec_take", "pagevec", results=1)
+_PAGEVEC_COUNT = Primitive("pagevec_count", "pagevec", LOAD, results=1)
+_TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
+_GIVE_FREE = Primitive("free_one_page", "free_list", results=1)
+_LOAD_SLOT = Primitive("load", "page_tree", LOAD, results=1)
+_STORE_SLOT = Primitive("store", "page_tree", results=2)
+_INC_ANON_VMA = Primitive("atomic_inc_not_zero", "anon_vma.refcount", results=1)
+_DEC_ANON_VMA = Primitive("atomic_dec_and_test", "anon_vma.refcount", results=1)
+
+
+class Page:
+    """struct page. `_mapcount` counts from 0 (the kernel's starts at -1).
+
+    _mapping: an AnonVma (then the page is PageAnon), an AddressSpace, or None.
+    lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
+    cleared_mlocked: who cleared PG_mlocked last, and when (place in the log); for oracles.
+    """
+
+    __slots__ = (
+        "_flags",
+        "_index",
+        "_mapcount",
+        "_mapping",
+        "_refcount",
+        "cleared_mlocked",
+        "id",
+        "lock_owner",
+        "machine",
+        "pfn",
+        "zone",
+    )
+
+    def __init__(self, machine: Machine, pfn: int, zone: Zone) -> None:
+        self.machine = machine
+        self.pfn = pfn
+        self.zone = zone
+        self._flags = 0
+        self._refcount = 0
+        self._mapcount = 0
+        self._mapping: AddressSpace | AnonVma | None = None
+        self._index = 0
+        self.lock_owner: Task | None = None
+        self.cleared_mlocked: tuple[int, int] | None = None
+        objects = machine.objects
+        self.id = len(objects)
+        objects.append(self)
+
+    def label(self) -> str:
+        return f"page{self.pfn}"
+
+    def flag_names(self) -> list[str]:
+        return [name for bit, name in PAGE_FLAG_NAMES.items() if self._flags & bit]
+
+    @property
+    def mapping(self) -> AddressSpace | AnonVma | None:
+        log = step(_LOAD_MAPPING, self)
+        value = self._mapping
+        log.append(-1 if value is None else value.id)
+        return value
+
+    @mapping.setter
+    def mapping(self, value: AddressSpace | AnonVma | None) -> None:
+        log = step(_STORE_MAPPING, self)
+        log.append(-1 if value is None else value.id)
+        self._mapping = value
+
+    @property
+    def index(self) -> int:
+        step(_LOAD_INDEX, self).append(self._index)
+        return self._index
+
+    @index.setter
+    def index(self, value: int) -> None:
+        step(_STORE_INDEX, self).append(value)
+        self._index = value
+
+
+NONE, PRESENT, MIGRATION = 0, 1, 2
+
+
+class PteVal:
+    """The value of one page table entry; never changed, only replaced.
+
+    kind: NONE, PRESENT, or MIGRATION (then `page` is the old page and `write` the entry's type).
+    page: None in a present entry for the zero page.
+    code: all of it as one integer, for the log and for comparing.
+    """
+
+    __slots__ = ("code", "dirty", "kind", "page", "write", "young")
+
+    def __init__(
+        self,
+        kind: int = NONE,
+        page: Page | None = None,
+        write: bool = False,
+        dirty: bool = False,
+        young: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.page = page
+        self.write = write
+        self.dirty = dirty
+        self.young = young
+        number = 0 if page is None else page.pfn + 1
+        self.code = kind | write << 2 | dirty << 3 | young << 4 | number << 5
+
+    def __repr__(self) -> str:
+        return f"PteVal({self.kind}, {self.page and self.page.label()}, code={self.code})"
+
+
+def pte_same(one: PteVal, other: PteVal) -> bool:
+    return one.code == other.code
+
+
+def pte_with(value: PteVal, *, write: bool, dirty: bool, young: bool) -> PteVal:
+    """The same page with other bits (pte_mkwrite, pte_mkdirty, pte_mkyoung and their like)."""
+    return PteVal(value.kind, value.page, write, dirty, young)
+
+
+PTE_NONE = PteVal()
+
+
+class Pte:
+    """A slot of a page table; `lock` (the ptl) protects it. A load or a store is one step."""
+
+    __slots__ = ("_value", "address", "id", "lock", "machine", "mm")
+
+    def __init__(self, mm: MmStruct, address: int) -> None:
+        self.machine = mm.machine
+        self.mm = mm
+        self.address = address
+        self.lock = mm.page_table_lock
+        self._value = PTE_NONE
+        self.id = self.machine.register(self)
+
+    def label(self) -> str:
+        return f"pte@{self.mm.name}:{self.address}"
+
+    @property
+    def value(self) -> PteVal:
+        step(_LOAD_PTE, self).append(self._value.code)
+        return self._value
+
+
+def set_pte_at(pte: Pte, value: PteVal) -> None:
+    step(_STORE_PTE, pte).append(value.code)
+    pte._value = value
+
+
+def ptep_get_and_clear(pte: Pte) -> PteVal:
+    log = step(_XCHG_PTE, pte)
+    value = pte._value
+    log.append(value.code)
+    pte._value = PTE_NONE
+    return value
+
+
+def ptep_clear_flush_young(pte: Pte) -> bool:
+    """Test and clear the accessed bit, atomically."""
+    log = step(_UPDATE_PTE, pte)
+    value = pte._value
+    if value.young:
+        pte._value = pte_with(value, write=value.write, dirty=value.dirty, young=False)
+    log.append(value.young)
+    return value.young
+
+
+def touch_pte(pte: Pte, write: bool) -> bool:
+    """What the MMU does for one access: walk, check, set accessed and dirty bits. One step.
+
+    Returns: False where it would fault."""
+    log = step(_UPDATE_PTE, pte)
+    value = pte._value
+    if value.kind != PRESENT or (write and not value.write):
+        log.append(0)
+        return False
+    if not value.young or (write and not value.dirty):
+        dirty = value.dirty or write
+        pte._value = pte_with(value, write=value.write, dirty=dirty, young=True)
+    log.append(1)
+    return True
+
+
+class VmAreaStruct:
+    """struct vm_area_struct. vm_start, vm_end: page numbers; changed only under mmap_sem and the
+    rmap locks for write. `vm_page_prot`'s only bit that matters here is `prot_write`."""
+
+    __slots__ = (
+        "_vm_flags",
+        "anon_vma",
+        "id",
+        "machine",
+        "prot_write",
+        "vm_end",
+        "vm_file",
+        "vm_mm",
+        "vm_pgoff",
+        "vm_start",
+    )
+
+    def __init__(
+        self,
+        mm: MmStruct,
+        vm_start: int,
+        vm_end: int,
+        vm_flags: int,
+        vm_file: AddressSpace | None,
+        vm_pgoff: int,
+    ) -> None:
+        self.machine = mm.machine
+        self.vm_mm = mm
+        self.vm_start = vm_start
+        self.vm_end = vm_end
+        self.vm_pgoff = vm_pgoff
+        self.vm_file = vm_file
+        self.anon_vma: AnonVma | None = None
+        self.prot_write = False
+        self._vm_flags = vm_flags
+        self.id = self.machine.register(self)
+
+    def label(self) -> str:
+        return f"vma@{self.vm_mm.name}:{self.vm_start}"
+
+    @property
+    def vm_flags(self) -> int:
+        step(_LOAD_VM_FLAGS, self).append(self._vm_flags)
+        return self._vm_flags
+
+    @vm_flags.setter
+    def vm_flags(self, value: int) -> None:
+        step(_STORE_VM_FLAGS, self).append(value)
+        self._vm_flags = value
+
+    @property
+    def locked(self) -> bool:
+        """For oracles: VM_LOCKED, without a step."""
+        return self._vm_flags & VM_LOCKED != 0
+
+
+class MmStruct:
+    """struct mm_struct, and the process that owns it.
+
+    page_table_lock: one ptl for the whole address space, which fits in one page table here.
+    vmas: by address. rss: file pages, anonymous pages. users: mm_users, one per thread at work.
+    """
+
+    __slots__ = (
+        "exiting",
+        "id",
+        "locked_vm",
+        "machine",
+        "mmap_sem",
+        "name",
+        "page_table_lock",
+        "ptes",
+        "rss",
+        "users",
+        "vmas",
+    )
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine = machine
+        self.name = name
+        self.mmap_sem = RwSem(machine, MMAP_SEM, f"mmap_sem@{name}")
+        self.page_table_lock = SpinLock(machine, PTL, f"ptl@{name}")
+        self.vmas: list[VmAreaStruct] = []
+        self.ptes: dict[int, Pte] = {}
+        self.rss = [0, 0]
+        self.locked_vm = 0
+        self.users = 1
+        self.exiting = False
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return self.name
+
+
+class AnonVma:
+    """struct anon_vma; its own root here, as long as nothing forks.
+
+    refcount: 1 while vmas hang on it, plus temporary holders."""
+
+    __slots__ = ("_refcount", "id", "machine", "rwsem", "vmas")
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._refcount = 1
+        self.vmas: list[VmAreaStruct] = []
+        self.id = machine.register(self)
+        self.rwsem = RwSem(machine, ANON_VMA_RWSEM, f"anon_vma{self.id}")
+
+    def label(self) -> str:
+        return f"anon_vma{self.id}"
+
+
+def atomic_inc_not_zero(anon_vma: AnonVma) -> bool:
+    log = step(_INC_ANON_VMA, anon_vma)
+    alive = anon_vma._refcount > 0
+    anon_vma._refcount += alive
+    log.append(alive)
+    return alive
+
+
+def atomic_dec_and_test(anon_vma: AnonVma) -> bool:
+    log = step(_DEC_ANON_VMA, anon_vma)
+    anon_vma._refcount -= 1
+    log.append(anon_vma._refcount)
+    return anon_vma._refcount == 0
+
+
+class AddressSpace:
+    """struct address_space of one file, and the file.
+
+    page_tree: page by page offset; i_mmap: the vmas that map it, in walking order.
+    shmem: tmpfs (swap-backed, writable ptes at once) rather than ext2 (wants write notification).
+    i_pages: the file's size, pages.
+    """
+
+    __slots__ = (
+        "_page_tree",
+        "i_mmap",
+        "i_mmap_rwsem",
+        "i_pages",
+        "id",
+        "machine",
+        "name",
+        "shmem",
+        "tree_lock",
+    )
+
+    def __init__(self, machine: Machine, name: str, *, shmem: bool, i_pages: int) -> None:
+        self.machine = machine
+        self.name = name
+        self.shmem = shmem
+        self.i_pages = i_pages
+        self._page_tree: dict[int, Page] = {}
+        self.tree_lock = SpinLock(machine, TREE_LOCK, f"tree_lock@{name}")
+        self.i_mmap: list[VmAreaStruct] = []
+        self.i_mmap_rwsem = RwSem(machine, I_MMAP_RWSEM, f"i_mmap_rwsem@{name}")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return self.name
+
+
+def radix_tree_lookup(mapping: AddressSpace, index: int) -> Page | None:
+    log = step(_LOAD_SLOT, mapping)
+    page = mapping._page_tree.get(index)
+    log.append(-1 if page is None else page.pfn)
+    return page
+
+
+def radix_tree_store(mapping: AddressSpace, index: int, page: Page | None) -> None:
+    log = step(_STORE_SLOT, mapping)
+    log.append(index)
+    log.append(-1 if page is None else page.pfn)
+    if page is None:
+        del mapping._page_tree[index]
+    else:
+        mapping._page_tree[index] = page
+
+
+class Zone:
+    """struct zone; one zone a node. `lists`: the LRU lists, head first; `stat`: exact counters."""
+
+    __slots__ = ("free_pfns", "id", "lists", "lru_lock", "machine", "node", "stat")
+
+    def __init__(self, machine: Machine, node: int, pfns: range) -> None:
+        self.machine = machine
+        self.node = node
+        self.lists: list[list[Page]] = [[] for _ in range(NR_LRU_LISTS)]
+        self.stat = [0] * NR_ZONE_COUNTERS
+        self.free_pfns = list(pfns)
+        self.free_pfns.reverse()
+        self.lru_lock = SpinLock(machine, LRU_LOCK, f"lru_lock@node{node}")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return f"node{self.node}"
+
+
+def list_add(page: Page, zone: Zone, lru: int) -> None:
+    """Link at the head of an LRU list; lru_lock held."""
+    step(_LRU_ADD, page).append(lru)
+    zone.lists[lru].insert(0, page)
+
+
+def list_del(page: Page, zone: Zone, lru: int) -> None:
+    """Unlink from an LRU list; lru_lock held."""
+    step(_LRU_DEL, page).append(lru)
+    zone.lists[lru].remove(page)
+
+
+def take_free_page(k: Kernel, zone: Zone) -> Page | None:
+    """Take a page off the zone's free list: one reference, all else clear. One step."""
+    log = step(_TAKE_FREE, zone)
+    if not zone.free_pfns:
+        log.append(-1)
+        return None
+    pfn = zone.free_pfns.pop()
+    log.append(pfn)
+    page = k.pages.get(pfn)
+    if page is None:
+        page = k.pages[pfn] = Page(k.machine, pfn, zone)
+    page._refcount = 1
+    return page
+
+
+def give_free_page(page: Page) -> None:
+    """Wipe what may be left in a good page, and put it on the free list. One step."""
+    step(_GIVE_FREE, page.zone).append(page.pfn)
+    page._flags = 0
+    page._mapping = None
+    page.cleared_mlocked = None
+    page.zone.free_pfns.append(page.pfn)
+
+
+class Pagevec:
+    """struct pagevec: up to 14 pages, a reference held for each. A CPU's own, or a local one."""
+
+    __slots__ = ("cpu", "id", "machine", "pages")
+
+    def __init__(self, machine: Machine, cpu: int) -> None:
+        self.machine = machine
+        self.cpu = cpu
+        self.pages: list[Page] = []
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return f"lru_add_pvec@cpu{self.cpu}"
+
+
+def pagevec_add(pvec: Pagevec, page: Page) -> None:
+    step(_PAGEVEC_ADD, pvec).append(page.pfn)
+    pvec.pages.append(page)
+
+
+def pagevec_count(pvec: Pagevec) -> int:
+    step(_PAGEVEC_COUNT, pvec).append(len(pvec.pages))
+    return len(pvec.pages)
+
+
+def pagevec_take(pvec: Pagevec) -> list[Page]:
+    """Empty the pagevec; the references go with the pages."""
+    log = step(_PAGEVEC_TAKE, pvec)
+    pages, pvec.pages = pvec.pages, []
+    log.append(len(pages))
+    return pages
+
+
+class Pool:
+    """Pages set aside for migration by a user of migrate_pages with its own get_new_page and
+    put_new_page. `members`: the page of each pool slot, for good; `free`: those to be handed out.
+    """
+
+    __slots__ = ("free", "id", "lock", "machine", "members")
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.members: list[Page] = []
+        self.free: list[Page] = []
+        self.lock = SpinLock(machine, POOL_LOCK, "pool_lock")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return "pool"
+
+
+class Kernel:
+    """All of it: what every function of kstate/mm is given as `k`.
+
+    patches: what this kernel has; tested by the toggles. pages: every page that was ever used, by
+    pfn. lru_add_pvecs: one a CPU. events: vmstat event counters.
+    """
+
+    __slots__ = (
+        "events",
+        "files",
+        "lru_add_drain_mutex",
+        "lru_add_pvecs",
+        "machine",
+        "pages",
+        "patches",
+        "pool",
+        "processes",
+        "zones",
+    )
+
+    def __init__(self, machine: Machine, patches: frozenset[str]) -> None:
+        self.machine = machine
+        self.patches = patches
+        self.pages: dict[int, Page] = {}
+        self.zones: list[Zone] = []
+        self.lru_add_pvecs: list[Pagevec] = []
+        self.files: dict[str, AddressSpace] = {}
+        self.processes: dict[str, MmStruct] = {}
+        self.events: dict[str, int] = {}
+        self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
+        self.pool = Pool(machine)
+
+    def count_vm_event(self, event: str, number: int = 1) -> None:
+        self.events[event] = self.events.get(event, 0) + number
+
+
+def take_pool_page(k: Kernel) -> None:
+    """Set a page of the last zone aside for the pool, at boot. No step: nobody is there yet."""
+    zone = k.zones[-1]
+    pfn = zone.free_pfns.pop(0)
+    page = k.pages[pfn] = Page(k.machine, pfn, zone)
+    page._refcount = 1
+    k.pool.members.append(page)
+    k.pool.free.append(page)

@@ -1,0 +1,278 @@
+"""All a user task may do: operations, their arguments, what they return.
+
+An operation names its process. On something that does not exist, or exists no more, it returns an
+errno: every program that parses can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kstate import pool
+from kstate.flags import (
+    ENODEV,
+    ENOMEM,
+    ESRCH,
+    FAULT_FLAG_ALLOW_RETRY,
+    FAULT_FLAG_WRITE,
+    SIGBUS,
+    SIGSEGV,
+    VM_FAULT_OOM,
+    VM_FAULT_RETRY,
+    VM_FAULT_SIGBUS,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+)
+from kstate.machine import down_read, down_write, up_read, up_write
+from kstate.mm import memory, migrate, mlock, mmap, swap, vmscan
+from kstate.structs import Kernel, MmStruct, touch_pte
+
+SLOTS_COUNT = 4
+SLOT_PAGES = 2
+SLOT_STRIDE = 16  # a fault-around window of its own for each slot
+KINDS = {
+    "anon": (None, 0),
+    "tmpfs_shared": ("f0", VM_SHARED),
+    "ext2_shared": ("f1", VM_SHARED),
+}
+
+# Argument types, as an operation's usage spells them.
+SLOT, PAGE, COUNT, KIND, NODE, POOL = "S", "S.P", "+N", "KIND", "nodeN", "poolN"
+Argument = int | str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. arguments: their types, in order. source: the kernel function it enters by.
+    returns: in words, errnos included. call: (kernel, process, arguments) -> return value.
+    An S.P argument arrives as a page number, an S as the first page number of the slot."""
+
+    name: str
+    arguments: tuple[str, ...]
+    summary: str
+    source: str
+    returns: str
+    call: Callable[..., int]
+
+
+def slot_start(slot: int) -> int:
+    """First page number of a slot."""
+    return slot * SLOT_STRIDE
+
+
+def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
+    """One byte read or written by the user.
+
+    Source:   arch/x86/mm/fault.c __do_page_fault(), v4.3, and the MMU.
+    Context:  user mode; the fault takes mmap_sem for read.
+    Returns:  0, or the signal: -1011 SIGSEGV, -1007 SIGBUS; -ENOMEM stands for the OOM killer.
+    """
+    flags = FAULT_FLAG_ALLOW_RETRY | (FAULT_FLAG_WRITE if write else 0)
+    while not touch_pte(memory.pte_offset(mm, address), write):
+        down_read(mm.mmap_sem)
+        vma = mmap.find_vma(mm, address)
+        if vma is None or address < vma.vm_start:
+            up_read(mm.mmap_sem)
+            return SIGSEGV
+        if not vma.vm_flags & (VM_WRITE if write else VM_READ):
+            up_read(mm.mmap_sem)
+            return SIGSEGV
+        ret = memory.handle_mm_fault(k, vma, address, flags)
+        if ret & VM_FAULT_RETRY:
+            flags &= ~FAULT_FLAG_ALLOW_RETRY
+            continue
+        up_read(mm.mmap_sem)
+        if ret & VM_FAULT_SIGBUS:
+            return SIGBUS
+        if ret & VM_FAULT_OOM:
+            return ENOMEM
+    return 0
+
+
+def op_map(k: Kernel, mm: MmStruct, start: int, kind: str) -> int:
+    file, shared = KINDS[kind]
+    down_write(mm.mmap_sem)
+    ret = mmap.mmap_region(
+        k,
+        mm,
+        start,
+        start + SLOT_PAGES,
+        VM_READ | VM_WRITE | shared,
+        k.files[file] if file else None,
+        0,
+    )
+    up_write(mm.mmap_sem)
+    return ret
+
+
+def op_unmap(k: Kernel, mm: MmStruct, start: int) -> int:
+    down_write(mm.mmap_sem)
+    ret = mmap.do_munmap(k, mm, start, start + SLOT_PAGES)
+    up_write(mm.mmap_sem)
+    return ret
+
+
+def op_read(k: Kernel, mm: MmStruct, address: int) -> int:
+    return access(k, mm, address, False)
+
+
+def op_write(k: Kernel, mm: MmStruct, address: int) -> int:
+    return access(k, mm, address, True)
+
+
+def op_mlock(k: Kernel, mm: MmStruct, address: int, count: int) -> int:
+    return mlock.sys_mlock(k, mm, address, address + count)
+
+
+def op_munlock(k: Kernel, mm: MmStruct, address: int, count: int) -> int:
+    return mlock.sys_munlock(k, mm, address, address + count)
+
+
+def op_move(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return migrate.sys_move_pages(k, mm, address, node, True)
+
+
+def op_exit(k: Kernel, mm: MmStruct) -> int:
+    mm.exiting = True
+    mm.users -= 1  # the process's own; threads at work hold theirs
+    return 0
+
+
+def op_shrink(k: Kernel, mm: MmStruct, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return vmscan.shrink_zone_inactive_file(k, k.zones[node])
+
+
+def op_drain(k: Kernel, mm: MmStruct) -> int:
+    swap.lru_add_drain_all(k)
+    return 0
+
+
+def op_pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
+    return pool.pool_migrate(k, mm, address)
+
+
+def op_pool_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
+    return pool.pool_lookup(k, number)
+
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation(
+            "map",
+            (SLOT, KIND),
+            "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared "
+            "(file f0) or ext2_shared (file f1), from offset 0",
+            "mm/mmap.c mmap_region()",
+            "0",
+            op_map,
+        ),
+        Operation("unmap", (SLOT,), "munmap of a slot", "mm/mmap.c do_munmap()", "0", op_unmap),
+        Operation(
+            "read",
+            (PAGE,),
+            "read one byte",
+            "mm/memory.c handle_mm_fault()",
+            "0; -1007 SIGBUS; -1011 SIGSEGV; -12",
+            op_read,
+        ),
+        Operation(
+            "write",
+            (PAGE,),
+            "write one byte",
+            "mm/memory.c handle_mm_fault()",
+            "0; -1007 SIGBUS; -1011 SIGSEGV; -12",
+            op_write,
+        ),
+        Operation(
+            "mlock",
+            (PAGE, COUNT),
+            "mlock(2) of N pages from a page on",
+            "mm/mlock.c do_mlock()",
+            "0; -12 ENOMEM: part is not mapped or cannot be populated; -11 EAGAIN: no memory",
+            op_mlock,
+        ),
+        Operation(
+            "munlock",
+            (PAGE, COUNT),
+            "munlock(2) of N pages from a page on",
+            "mm/mlock.c do_mlock()",
+            "0; -12 ENOMEM: part is not mapped",
+            op_munlock,
+        ),
+        Operation(
+            "move",
+            (PAGE, NODE),
+            "move_pages(2) with MPOL_MF_MOVE_ALL of one page",
+            "mm/migrate.c do_pages_move()",
+            "the page's status: its node; -2 not present; -14 zero page or not mapped; -16 not on "
+            "the LRU; -11 not migrated; -12; -19 no such node",
+            op_move,
+        ),
+        Operation("exit", (), "exit(2) of the process", "mm/mmap.c exit_mmap()", "0", op_exit),
+        Operation(
+            "shrink",
+            (NODE,),
+            "direct reclaim: one round over a node's inactive file list",
+            "mm/vmscan.c shrink_inactive_list()",
+            "pages freed; -19 no such node",
+            op_shrink,
+        ),
+        Operation(
+            "drain",
+            (),
+            "put every CPU's queued pages on the LRU",
+            "mm/swap.c lru_add_drain_all()",
+            "0",
+            op_drain,
+        ),
+        Operation(
+            "pool_migrate",
+            (PAGE,),
+            "migrate the page mapped here into a page of the pool, found by pfn, holding no "
+            "mmap_sem",
+            "mm/migrate.c migrate_pages()",
+            "0; -2 nothing mapped; -16 not on the LRU; -11 not migrated; -12 the pool is empty",
+            op_pool_migrate,
+        ),
+        Operation(
+            "pool_lookup",
+            (POOL,),
+            "look at a page of the pool as a previous user would: reference, lock, unlock",
+            "mm/memory-failure.c memory_failure()",
+            "0; -2 no such page, or it is free",
+            op_pool_lookup,
+        ),
+    )
+}
+
+
+def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) -> int:
+    """Run one operation as one of the process's threads.
+
+    Returns: what the system call returns; -ESRCH where the process is not there any more.
+    """
+    k.machine.note("operation-begin", process, name, arguments)
+    mm = k.processes.get(process)
+    if mm is None or mm.exiting:
+        ret = ESRCH
+    else:
+        mm.users += 1
+        ret = OPERATIONS[name].call(k, mm, *arguments)
+        mm.users -= 1
+        if mm.users == 0:
+            mmap.exit_mmap(k, mm)
+    k.machine.note("operation-end", process, name, arguments, ret)
+    return ret
+
+
+def settle(k: Kernel) -> None:
+    """After the last task: drain every pagevec. No reclaim, no process exit."""
+    swap.lru_add_drain_all(k)
+
