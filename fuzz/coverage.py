@@ -1,79 +1,84 @@
-"""What a run has done that others have not: features for the corpus.
+"""What a run has done that others have not: features, of which a campaign keeps count.
 
 A feature is one of
-- a communication: two successive accesses to one word of one object, by different tasks, at least
-  one of them a store, as (point, point);
-- a result: what a point gave, bucketed, (point, result);
-- an ending: an operation and what it returned.
+- a behaviour: what a point gave in an operation, (operation, point, result), results bucketed;
+- an ending: an operation and what it returned;
+- a communication: two successive accesses to one word of one object by different tasks, at least
+  one of them a store, each as (operation, point).
+- a state: what a page looks like when all is quiet, (flags, how often mapped, by how many VM_LOCKED
+  vmas, in a file or not).
+They are numbers, the same in every process.
 """
 
 from __future__ import annotations
 
+from fuzz.oracles import Snapshot
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
+from kstate.structs import AddressSpace
+from kstate.syscalls import OPERATIONS
 
-Feature = tuple[int, int]
-_RETURNED = -1
+Feature = tuple[int, ...]
+_STATE = 0
+# Words whose values are mere names of pages and other objects.
+_NUMBERS = frozenset(
+    ("pte", "mapping", "index", "pagevec", "page_tree", "free_list", "machine", "refcount")
+)
+_OPERATION = {name: number for number, name in enumerate(OPERATIONS, 1)}
 
 
 def features(program: Program, outcome: Outcome) -> set[Feature]:
-    """The features of a run; the same in every process."""
+    """The features of a run."""
+    machine = outcome.machine
     found: set[Feature] = set()
-    log = outcome.machine.log
+    log = machine.log
     end = len(log)
-    last: dict[tuple[int, str], tuple[int, int, bool]] = {}
-    at, task = _competition(outcome), 0
+    begins = [
+        (note.log_at, note.task, _OPERATION[note.about[1]])
+        for note in machine.notes
+        if note.kind == "operation-begin"
+    ]
+    begins.append((end, 0, 0))
+    operation = [0] * len(machine.tasks)
+    last: dict[tuple[int, str], tuple[int, int, int, bool]] = {}
+    at, task, following = 0, 0, 0
     while at < end:
+        while begins[following][0] <= at:
+            operation[begins[following][1]] = begins[following][2]
+            following += 1
         number = log[at]
         if number < 0:
-            task = number
+            task = -1 - number
             at += 1
             continue
         primitive = point_by_number(number).primitive
-        operand = log[at + 1]
+        doing = operation[task]
+        key = (log[at + 1], primitive.word)
         stores = primitive.access != LOAD
-        key = (operand, primitive.word)
         before = last.get(key)
-        if before is not None and before[0] != task and (stores or before[2]):
-            found.add((before[1], number))
-        last[key] = (task, number, stores)
+        if before is not None and before[0] != task and before[0] and (stores or before[3]):
+            found.add((before[1], before[2], doing, number))
+        last[key] = (task, doing, number, stores)
         at += 2
+        if primitive.word in _NUMBERS:
+            found.add((doing, number))
+            at += primitive.results
+            continue
         for _ in range(primitive.results):
             value = log[at]
-            found.add((number, value if -32 < value < 8 else 8))
+            found.add((doing, number, value if -32 < value < 4 else 4))
             at += 1
     for ops, returned in zip((program.init, *program.tasks), outcome.returns, strict=True):
         for op, value in zip(ops, returned, strict=False):
-            found.add((_RETURNED - sum(op.name.encode()), value))
+            found.add((_OPERATION[op.name], value))
+    if machine.ending is None:
+        state = Snapshot(outcome.k)
+        for page in state.in_use:
+            mappings = min(3, len(state.mappings.get(page.pfn, ())))
+            locked = min(3, len(state.locked_mappings(page)))
+            in_file = isinstance(page._mapping, AddressSpace)
+            found.add((_STATE, page._flags, mappings, locked, in_file))
     return found
 
-
-def communicates(outcome: Outcome) -> bool:
-    """Could its tasks' order matter: did two of them use one word, one storing it?"""
-    log = outcome.machine.log
-    users: dict[tuple[int, str], tuple[int, bool]] = {}
-    at, task = _competition(outcome), 0
-    while at < len(log):
-        number = log[at]
-        if number < 0:
-            task = number
-            at += 1
-            continue
-        primitive = point_by_number(number).primitive
-        stores = primitive.access != LOAD
-        key = (log[at + 1], primitive.word)
-        seen = users.get(key)
-        if seen is not None and seen[0] != task and (stores or seen[1]):
-            return True
-        if seen is None or stores:
-            users[key] = (task, stores)
-        at += 2 + primitive.results
-    return False
-
-
-def _competition(outcome: Outcome) -> int:
-    """Where in the log the tasks begin to compete."""
-    switches = outcome.machine.switches
-    return switches[0].log_at if switches else len(outcome.machine.log)

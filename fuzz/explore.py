@@ -42,12 +42,14 @@ class Deviate:
             self._base = steps
         at = steps - self._base
         deviations = self.deviations
+        task = default_task(runnable, current)
+        while self._at < len(deviations) and deviations[self._at][0] < at:
+            self._at += 1  # its moment has passed while only one task could run
         if self._at < len(deviations) and deviations[self._at][0] == at:
             index = deviations[self._at][1]
             self._at += 1
-            task = next(task for task in runnable if task.index == index)
+            task = next((task for task in runnable if task.index == index), task)
         else:
-            task = default_task(runnable, current)
             if self._at == len(deviations) and self.record:
                 self.options += [
                     (at, other.index, current is not None) for other in runnable if other is not task

@@ -18,7 +18,7 @@ from fuzz.turns import preemptions, write_down
 from kstate.boot import MachineSize
 from kstate.syscalls import COUNT, OPERATIONS, PAGE, SLOT, SLOT_PAGES, SLOT_STRIDE
 
-RESEARCH_RUNS = 400  # how long a smaller program without a working schedule is searched for one
+RESEARCH_RUNS = 200  # how long a smaller program without a working schedule is searched for one
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,16 @@ class _Search:
 
 
 def minimise(
-    program: Program, id: str, *, stop: Callable[[], bool] = lambda: False
+    program: Program,
+    id: str,
+    *,
+    research: bool = True,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Minimal | None:
     """The smallest program found that still shows `id`; None if `program` does not show it.
 
     Args:
+        research: also look for a new schedule where a smaller program needs another one.
         stop: asked now and then; once true, the best so far is returned.
     """
     search = _Search(id, stop)
@@ -86,13 +91,13 @@ def minimise(
             if stop():
                 break
             found = search.shows(candidate)
-            if found is None and _operations(candidate) < _operations(best):
+            if found is None and research and _operations(candidate) < _operations(best):
                 found = search.finds(candidate)
             if found is not None and size(*found) < size(best, outcome):
                 best, outcome = found
                 improved = True
                 break
-        if not improved and preemptions(outcome) > 1:
+        if not improved and research and preemptions(outcome) > 1:
             found = search.finds(best)
             if found is not None and size(*found) < size(best, outcome):
                 best, outcome = found

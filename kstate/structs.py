@@ -370,6 +370,7 @@ class AddressSpace:
 
     __slots__ = (
         "_page_tree",
+        "_tree_version",
         "i_mmap",
         "i_mmap_rwsem",
         "i_pages",
@@ -386,6 +387,7 @@ class AddressSpace:
         self.shmem = shmem
         self.i_pages = i_pages
         self._page_tree: dict[int, Page] = {}
+        self._tree_version = 0  # changes with every store, for those who wait for one
         self.tree_lock = SpinLock(machine, TREE_LOCK, f"tree_lock@{name}")
         self.i_mmap: list[VmAreaStruct] = []
         self.i_mmap_rwsem = RwSem(machine, I_MMAP_RWSEM, f"i_mmap_rwsem@{name}")
@@ -406,6 +408,7 @@ def radix_tree_store(mapping: AddressSpace, index: int, page: Page | None) -> No
     log = step(_STORE_SLOT, mapping)
     log.append(index)
     log.append(-1 if page is None else page.pfn)
+    mapping._tree_version += 1
     if page is None:
         del mapping._page_tree[index]
     else:

@@ -1,7 +1,13 @@
-"""Making up programs. Knows operations and their argument types, no race."""
+"""Making up programs. Knows operations and their argument types, no race.
+
+Swarm testing (Groce et al., ISSTA 2012): each program draws from a small vocabulary of its own, a
+few operations, slots and kinds of mapping, all equally likely. Features that are left out leave
+room for those that are in to meet.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
 from fuzz.prog.prog import Op, Program
@@ -15,46 +21,108 @@ from kstate.syscalls import (
     PAGE,
     SLOT,
     SLOT_PAGES,
+    SLOT_STRIDE,
     Argument,
     slot_start,
 )
 
 NAMES = tuple(OPERATIONS)
-SLOTS_USED = 2  # few slots, so that operations meet
 PROCESSES_USED = "AB"
+SLOTS_USED = 2
+TASK_OPERATIONS_MAX = 3
+INIT_OPERATIONS_MAX = 5
+REUSE_SHARE = 0.8  # how often an argument is one that is already used
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What one program draws from."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    slots: int
+    pages: int
+    size: MachineSize
+
+
+def random_vocabulary(rng: Random, size: MachineSize | None = None) -> Vocabulary:
+    return Vocabulary(
+        names=tuple(rng.sample(NAMES, rng.randrange(2, 7))),
+        kinds=tuple(rng.sample(tuple(KINDS), rng.randrange(1, 3))),
+        slots=rng.randrange(1, SLOTS_USED + 1),
+        pages=rng.randrange(1, SLOT_PAGES + 1),
+        size=size or MachineSize(cpus=2, zones=2, pages=16, pool=rng.randrange(3)),
+    )
 
 
 def generate(rng: Random, kernel: str) -> Program:
-    """A random program: something mapped by each process, a few operations, then two tasks."""
-    size = MachineSize(cpus=2, zones=2, pages=16, pool=rng.randrange(3))
+    """A random program: each process maps something, a few operations, then two tasks."""
+    words = random_vocabulary(rng)
     init = [
-        Op(process, "map", (slot_start(rng.randrange(SLOTS_USED)), rng.choice(tuple(KINDS))))
+        Op(process, "map", (random_argument(rng, SLOT, words), random_argument(rng, KIND, words)))
         for process in PROCESSES_USED
     ]
-    init += [random_op(rng, size) for _ in range(rng.randrange(5))]
+    init += [random_op(rng, words) for _ in range(rng.randrange(INIT_OPERATIONS_MAX))]
     tasks = tuple(
-        tuple(random_op(rng, size) for _ in range(rng.randrange(1, 4))) for _ in range(size.cpus)
+        tuple(random_op(rng, words) for _ in range(rng.randrange(1, TASK_OPERATIONS_MAX + 1)))
+        for _ in range(words.size.cpus)
     )
-    return Program(kernel, size, tuple(init), tasks)
+    return Program(kernel, words.size, tuple(init), tasks)
 
 
-def random_op(rng: Random, size: MachineSize) -> Op:
-    name = rng.choice(NAMES)
+def random_op(rng: Random, words: Vocabulary) -> Op:
+    name = rng.choice(words.names)
     kinds = OPERATIONS[name].arguments
-    return Op(
-        rng.choice(PROCESSES_USED), name, tuple(random_argument(rng, kind, size) for kind in kinds)
-    )
+    arguments = tuple(random_argument(rng, kind, words) for kind in kinds)
+    return Op(rng.choice(PROCESSES_USED), name, arguments)
 
 
-def random_argument(rng: Random, kind: str, size: MachineSize) -> Argument:
+def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
     if kind == KIND:
-        return rng.choice(tuple(KINDS))
+        return rng.choice(words.kinds)
     if kind == SLOT:
-        return slot_start(rng.randrange(SLOTS_USED))
+        return slot_start(rng.randrange(words.slots))
     if kind == PAGE:
-        return slot_start(rng.randrange(SLOTS_USED)) + rng.randrange(SLOT_PAGES)
+        return slot_start(rng.randrange(words.slots)) + rng.randrange(words.pages)
     if kind == COUNT:
-        return rng.randrange(1, SLOT_PAGES + 1)
+        return rng.randrange(1, words.pages + 1)
     if kind == NODE:
-        return rng.randrange(size.zones)
-    return rng.randrange(max(1, size.pool))
+        return rng.randrange(words.size.zones)
+    return rng.randrange(max(1, words.size.pool))
+
+
+def related_op(rng: Random, ops: list[Op], words: Vocabulary, name: str = "") -> Op:
+    """An operation, any equally likely, on what the others work on: most arguments are taken from
+    them where types agree."""
+    name = name or rng.choice(NAMES)
+    arguments = []
+    for kind in OPERATIONS[name].arguments:
+        used = [value for op in ops for value in _offers(op, kind)]
+        if used and rng.random() < REUSE_SHARE:
+            arguments.append(rng.choice(used))
+        else:
+            arguments.append(random_argument(rng, kind, words))
+    return Op(rng.choice(PROCESSES_USED), name, tuple(arguments))
+
+
+def _offers(op: Op, kind: str) -> list[Argument]:
+    """What an operation's arguments say about a type; a page says its slot, a slot its first page."""
+    offers: list[Argument] = []
+    for its, value in zip(OPERATIONS[op.name].arguments, op.arguments, strict=True):
+        if its == kind or (kind == PAGE and its == SLOT):
+            offers.append(value)
+        elif kind == SLOT and its == PAGE and isinstance(value, int):
+            offers.append(value - value % SLOT_STRIDE)
+    return offers
+
+
+def partners(rng: Random, program: Program) -> list[tuple[Op, ...]]:
+    """One task for each operation and process, in random order, to run beside a program's own."""
+    ops = [op for section in (program.init, *program.tasks) for op in section]
+    words = random_vocabulary(rng, program.size)
+    found = []
+    for name in NAMES:
+        op = related_op(rng, ops, words, name)
+        found += [(Op(process, op.name, op.arguments),) for process in PROCESSES_USED]
+    rng.shuffle(found)
+    return found

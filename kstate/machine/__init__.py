@@ -64,7 +64,7 @@ from kstate.machine.machine import (
     return_cpu,
     yield_point,
 )
-from kstate.machine.points import LOAD, STORE, Point, Primitive, dependent, points_met
+from kstate.machine.points import LOAD, STORE, Operand, Point, Primitive, dependent, points_met
 from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn, default_task
 from kstate.machine.switch import GREENLETS, THREADS, step
 from kstate.machine.task import Task
@@ -87,6 +87,7 @@ __all__ = [
     "Mutex",
     "MutexClass",
     "Note",
+    "Operand",
     "Point",
     "Primitive",
     "Report",

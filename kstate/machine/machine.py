@@ -99,7 +99,7 @@ class Machine:
         backend: `GREENLETS` or `THREADS`.
         yield_at: globs over point names; the scheduler is asked only at matching points (and
             where a task blocks or ends). None: everywhere.
-        observers: called before every step, with the step not yet taken.
+        observers: called before every step but begin, when it is about to take effect.
         faults: what fails, by name; see `fault`.
     """
 
@@ -288,21 +288,19 @@ class Machine:
         task.operand = operand
         self._count(1)
         ready = task.ready()
-        if ready:
-            for observer in self.observers:
-                observer(task, point, operand)
         if self._turn_left <= 0 and ready and self._yield_at is not None:
             self._turn_left = 1 if self._is_masked(point) else 0
         if self.steps_done >= self.steps_max:
             raise StepLimit(f"still running after {self.steps_max} steps")
         if self._turn_left > 0 and ready and not self.scheduler.every_step:
             self._grant()
-            return
-        following = self._decide(task if ready else None)
-        if following is task:
-            return
-        assert following.context is not None
-        following.context.resume()
+        else:
+            following = self._decide(task if ready else None)
+            if following is not task:
+                assert following.context is not None
+                following.context.resume()
+        for observer in self.observers:
+            observer(task, point, operand)
 
     def interrupt(self) -> None:
         """End the running turn: the next step asks."""
@@ -319,7 +317,6 @@ class Machine:
         self.steps_done += taken
         self._turn_left -= taken
         self._granted = self.left = 0
-        self.left = 0
 
     def _grant(self) -> None:
         closely = (

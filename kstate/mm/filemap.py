@@ -61,7 +61,7 @@ def find_get_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
             break
         if not get_page_unless_zero(page):
             if mapping._page_tree.get(index) is page and page._refcount == 0:
-                retry_when_changed((page, "_refcount"))
+                retry_when_changed((page, "_refcount"), (mapping, "_tree_version"))
             continue
         if radix_tree_lookup(mapping, index) is page:
             break

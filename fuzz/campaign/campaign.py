@@ -1,0 +1,192 @@
+"""A campaign: programs and schedules, guided by what runs have not done before.
+
+Two kinds of round take turns.
+- Growing: a sequential test, operations and then one more, made up or mutated; it joins the corpus
+  if it behaves in a new way. No schedules: a run each.
+- Pairing (after Snowboard, Gong et al., SOSP 2021): the last operations of a test run against one
+  other operation. If the two conflict, schedules are tried: directed preemptions for pairs of
+  accesses seldom tried, then random samplers.
+Nothing here knows a race: operations are drawn evenly, energy goes where behaviour is rare. No
+clock, no global random: a seed and a number of rounds decide everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from fuzz.campaign.directed import Access, Directed, accesses, conflict
+from fuzz.coverage import Feature, features
+from fuzz.explore import Deviate, Deviation
+from fuzz.prog.generate import generate, partners
+from fuzz.prog.mutate import mutate
+from fuzz.prog.prog import ChoicesSpec, Op, Program
+from fuzz.run import Outcome, run
+from fuzz.schedulers import expand, make_scheduler
+from kstate.machine import Choices
+
+SAMPLERS = ("pct(depth=2)", "pct(depth=3)", "pct(depth=4)", "random_walk(run=20)")
+SAMPLES_OF_NEW = 3  # schedules sampled of a pair that has done something new
+GROWING_PER_PAIRING = 2
+FRESH_SHARE = 0.2  # of the growing rounds make up a new test
+TOURNAMENT = 6
+CORPUS_MAX = 4096
+DRAWS_BITS = 16
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A run that showed something."""
+
+    program: Program
+    outcome: Outcome
+
+
+@dataclass
+class Entry:
+    """A test the corpus keeps. partners: what its last operations are still to be paired with."""
+
+    program: Program
+    features: frozenset[Feature]
+    paired: int = 0
+    partners: list[tuple[Op, ...]] = field(default_factory=list)
+
+
+class Campaign:
+    """One stream of rounds. `runs`: so far. `corpus`: entries in order. `counts`: how many runs had
+    each feature."""
+
+    def __init__(self, kernel: str, seed: int | str, initial: tuple[Program, ...] = ()) -> None:
+        self.kernel = kernel
+        self.rng = Random(f"kfuzz {seed}")
+        self.initial = [replace(program.bare(), kernel=kernel) for program in initial]
+        self.corpus: list[Entry] = []
+        self.counts: dict[Feature, int] = {}
+        self.runs = 0
+        self.rounds = 0
+        self.directed = Directed()
+
+    def round(self) -> Iterator[Hit]:
+        """Grow or pair; yields what shows a finding."""
+        self.rounds += 1
+        if self.initial:
+            yield from self._schedules(self.initial.pop(0))
+        elif self.rounds % (GROWING_PER_PAIRING + 1) or not self.corpus:
+            yield from self._grow()
+        else:
+            yield from self._pair()
+
+    def _grow(self) -> Iterator[Hit]:
+        rng = self.rng
+        if not self.corpus or rng.random() < FRESH_SHARE:
+            program = generate(rng, self.kernel)
+        else:
+            program = mutate(rng, self._entry(self._rarity).program, rng.choice(self.corpus).program)
+        program = _in_order(program)
+        outcome = run(program, None, Deviate((), record=False), Choices())
+        self.runs += 1
+        if outcome.findings:
+            yield Hit(program, outcome)
+        found = features(program, outcome)
+        new = self._count(found)
+        if new and len(self.corpus) < CORPUS_MAX:
+            self.corpus.append(self._trimmed(program, new))
+
+    def _trimmed(self, program: Program, new: set[Feature]) -> Entry:
+        """Drop every operation that the new features do not need; the last one is the task."""
+        ops = program.init + program.tasks[0]
+        found: set[Feature] = new
+        for at in range(len(ops) - 1, -1, -1):
+            fewer = ops[:at] + ops[at + 1 :]
+            if not fewer:
+                break
+            candidate = replace(program, init=fewer[:-1], tasks=(fewer[-1:],))
+            self.runs += 1
+            shown = features(candidate, run(candidate, None, Deviate((), record=False), Choices()))
+            if new <= shown:
+                ops, program, found = fewer, candidate, shown
+        self._count(found - new)
+        return Entry(program, frozenset(found))
+
+    def _pair(self) -> Iterator[Hit]:
+        entry = self._entry(self._unpaired_rarity)
+        entry.paired += 1
+        if not entry.partners:
+            entry.partners = partners(self.rng, entry.program)
+        program = replace(entry.program, tasks=(entry.program.tasks[0], entry.partners.pop()))
+        yield from self._schedules(program)
+
+    def _schedules(self, program: Program) -> Iterator[Hit]:
+        """Run a program with each task first; then, if the tasks conflict, in other ways."""
+        before = len(self.counts)
+        orders: list[list[Access]] = []
+        steps = 1
+        for task in range(1, len(program.tasks) + 1):
+            outcome = yield from self._run(program, ((0, task),))
+            self._count(features(program, outcome))
+            orders.append(accesses(outcome, task))
+            steps = max(steps, outcome.competing_steps)
+        if not conflict(orders):
+            return
+        for first, mine in enumerate(orders, 1):
+            for other, theirs in enumerate(orders, 1):
+                if first != other:
+                    for deviations in self.directed.propose(first, mine, other, theirs):
+                        yield from self._run(program, deviations)
+        if len(self.counts) > before:
+            for _ in range(SAMPLES_OF_NEW):
+                yield from self._sample(program, steps)
+
+    def _run(
+        self, program: Program, deviations: tuple[Deviation, ...]
+    ) -> Generator[Hit, None, Outcome]:
+        """One run of the default schedule with deviations."""
+        outcome = run(program, None, Deviate(deviations, record=False), Choices())
+        self.runs += 1
+        if outcome.findings:
+            yield Hit(program, outcome)
+        return outcome
+
+    def _sample(self, program: Program, steps: int) -> Iterator[Hit]:
+        """One run under a random sampler."""
+        rng = self.rng
+        spelling = expand(rng.choice(SAMPLERS), lambda: steps)
+        choices = Choices(more=lambda: rng.getrandbits(DRAWS_BITS))
+        outcome = run(program, None, make_scheduler(spelling), choices)
+        self.runs += 1
+        if outcome.findings:
+            yield Hit(replace(program, choices=ChoicesSpec(spelling, choices.used())), outcome)
+        self._count(features(program, outcome))
+
+    def _entry(self, energy: Callable[[Entry], float]) -> Entry:
+        """The one with the rarest features among a few (Boehme et al., Entropic, FSE 2020: energy
+        by rarity), favouring short programs."""
+        entries = self.corpus
+        drawn = [entries[self.rng.randrange(len(entries))] for _ in range(TOURNAMENT)]
+        return max(drawn, key=energy)
+
+    def _rarity(self, entry: Entry) -> float:
+        rare = sum(1 / self.counts[feature] for feature in entry.features)
+        return rare / (4 + entry.program.operations_count())
+
+    def _unpaired_rarity(self, entry: Entry) -> float:
+        return self._rarity(entry) / (1 + entry.paired)
+
+    def _count(self, found: set[Feature]) -> set[Feature]:
+        """Count a run's features; returns those that are new."""
+        counts = self.counts
+        new = set()
+        for feature in found:
+            count = counts.get(feature, 0)
+            counts[feature] = count + 1
+            if not count:
+                new.add(feature)
+        return new
+
+
+def _in_order(program: Program) -> Program:
+    """All operations one after another, in one task."""
+    ops = tuple(op for section in (program.init, *program.tasks) for op in section)
+    return replace(program, init=ops[:-1], tasks=(ops[-1:],))
+

@@ -1,0 +1,191 @@
+"""Running campaigns: time and run limits, saving what is found at once, minimising it, progress."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from fuzz.campaign.campaign import Campaign, Hit
+from fuzz.conflict import key
+from fuzz.crash import folder_name, reproducer, save, write_atomically
+from fuzz.minimise import minimise
+from fuzz.prog.prog import ProgError, Program
+from fuzz.prog.text import parse, print_program
+from fuzz.run import run
+
+MINIMISED_PER_ID = 3  # different crashes of one finding worth a folder of their own
+STATUS_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `kfuzz run` was asked for. time_s or runs_max ends it; None: no such limit."""
+
+    kernel: str
+    seed: int | str = 0
+    time_s: float | None = None
+    runs_max: int | None = None
+    corpus: Path | None = None
+    crashes: Path | None = None
+    ignore: frozenset[str] = frozenset()
+    only: frozenset[str] = frozenset()
+
+
+@dataclass
+class Status:
+    """How far a campaign is. elapsed_s: wall clock, reports only. counts: hits by finding id.
+    first_hit: (runs, seconds) of each id's first."""
+
+    runs: int = 0
+    elapsed_s: float = 0.0
+    corpus: int = 0
+    features: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    first_hit: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A crash that has a folder. folder: None where none was asked for. minimised: final form."""
+
+    id: str
+    name: str
+    folder: Path | None
+    program: Program
+    minimised: bool
+
+
+Event = Status | Found
+
+
+class Driver:
+    """Runs one campaign to its end, telling events as they happen."""
+
+    def __init__(self, options: Options, initial: tuple[Program, ...] = ()) -> None:
+        self.options = options
+        self.campaign = Campaign(options.kernel, options.seed, initial)
+        self.status = Status()
+        self.stopped = False
+        self._known: set[str] = set()
+        self._minimised: dict[str, int] = {}
+        self._written = 0
+        self._started = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask it to end soon: from a signal handler."""
+        self.stopped = True
+
+    def events(self) -> Iterator[Event]:
+        """Run. Everything found is on disk before it is told."""
+        last = self._started
+        while not self._over():
+            for hit in self.campaign.round():
+                yield from self._handle(hit)
+                if self._over():
+                    break
+            self._save_corpus()
+            now = time.monotonic()
+            if now - last >= STATUS_EVERY_S:
+                last = now
+                yield self._refreshed()
+        yield self._refreshed()
+
+    def _over(self) -> bool:
+        options = self.options
+        if self.stopped:
+            return True
+        if options.runs_max is not None and self.campaign.runs >= options.runs_max:
+            return True
+        return options.time_s is not None and time.monotonic() - self._started >= options.time_s
+
+    def _refreshed(self) -> Status:
+        status = self.status
+        status.runs = self.campaign.runs
+        status.elapsed_s = time.monotonic() - self._started
+        status.corpus = len(self.campaign.corpus)
+        status.features = len(self.campaign.counts)
+        return status
+
+    def _handle(self, hit: Hit) -> Iterator[Event]:
+        options = self.options
+        for finding in hit.outcome.findings:
+            id = finding.id
+            if id in options.ignore or (options.only and id not in options.only):
+                continue
+            status = self._refreshed()
+            status.counts[id] = status.counts.get(id, 0) + 1
+            status.first_hit.setdefault(id, (status.runs, status.elapsed_s))
+            raw = key(hit.program, hit.outcome, finding)
+            if self._minimised.get(id, 0) >= MINIMISED_PER_ID or f"{id}-{raw}" in self._known:
+                continue
+            self._known.add(f"{id}-{raw}")
+            first = id not in self._minimised
+            self._minimised[id] = self._minimised.get(id, 0) + 1
+            yield from self._keep(reproducer(hit.program, hit.outcome, id), id, first)
+
+    def _keep(self, program: Program, id: str, first: bool) -> Iterator[Event]:
+        """Save as found, then as small as it gets; the first of an id takes its time."""
+        crashes = self.options.crashes
+        outcome = run(program)
+        rough: Path | None = None
+        if crashes is not None:
+            rough = save(crashes, program, outcome, id)
+            yield Found(id, rough.name, rough, program, False)
+        minimal = minimise(program, id, research=first, stop=lambda: self.stopped)
+        if minimal is None:
+            return
+        name = folder_name(minimal.program, minimal.outcome, id)
+        if name in self._known and rough is not None and rough.name != name:
+            _remove(rough)
+            return
+        self._known.add(name)
+        folder = None
+        if crashes is not None:
+            folder = save(crashes, minimal.program, minimal.outcome, id)
+            if rough is not None and rough != folder:
+                _remove(rough)
+        yield Found(id, name, folder, minimal.program, True)
+
+    def _save_corpus(self) -> None:
+        corpus = self.options.corpus
+        if corpus is None:
+            return
+        for entry in self.campaign.corpus[self._written :]:
+            text = print_program(entry.program)
+            name = sha256(text.encode()).hexdigest()[:8]
+            corpus.mkdir(parents=True, exist_ok=True)
+            write_atomically(corpus / f"{name}.prog", text)
+        self._written = len(self.campaign.corpus)
+
+
+def _remove(folder: Path) -> None:
+    for file in sorted(folder.iterdir()):
+        file.unlink()
+    folder.rmdir()
+
+
+def load_corpus(folder: Path, complain: Callable[[str], None]) -> tuple[Program, ...]:
+    """Every program of a folder, by name. A bad file is complained about and left out."""
+    programs = []
+    for path in sorted(folder.glob("*.prog")):
+        try:
+            programs.append(parse(path.read_bytes()))
+        except ProgError as error:
+            complain(error.at(str(path)))
+        except OSError as error:
+            complain(f"{path}: {error.strerror}")
+    return tuple(programs)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError now rather than after an hour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe.{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+

@@ -1,0 +1,201 @@
+"""The table of finding ids: what each means, where the kernel says it, what it does not claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fuzz.oracles import ORACLES
+
+
+@dataclass(frozen=True)
+class FindingInfo:
+    """id; title in the kernel's words; source: kernel function, or `oracle`; invariant: of
+    kernel-reference 7.3; rows: of the race catalogue; not_checked; word: what the diagram marks.
+    """
+
+    id: str
+    title: str
+    source: str
+    invariant: str = ""
+    rows: str = ""
+    not_checked: str = ""
+    word: str = ""
+
+
+_BAD_PAGE = "mm/page_alloc.c free_pages_check()"
+
+
+def _bad(cause: str, title: str, rows: str = "", word: str = "") -> FindingInfo:
+    return FindingInfo(
+        f"bad-page-state-{cause}", f"BUG: Bad page state: {title}", _BAD_PAGE, "I3", rows, "", word
+    )
+
+
+def _bug(id: str, title: str, source: str, rows: str = "", word: str = "") -> FindingInfo:
+    return FindingInfo(id, title, source, "I19", rows, "", word)
+
+
+_TABLE: tuple[FindingInfo, ...] = (
+    FindingInfo(
+        "mlocked-page-leak",
+        "page left PageMlocked that no VM_LOCKED vma maps",
+        "oracle",
+        "I1",
+        "2b-i 2b-iii 2f",
+        "mid-run; pages without a reference",
+        "flags.mlocked",
+    ),
+    FindingInfo(
+        "nr-mlock-mismatch",
+        "NR_MLOCK is not the number of PageMlocked pages",
+        "oracle",
+        "I2",
+        "X1",
+        "mid-run; pages withheld as bad",
+        "flags.mlocked",
+    ),
+    FindingInfo(
+        "mlock-lost-by-migration",
+        "page mapped in a VM_LOCKED vma lost PG_mlocked to its migration",
+        "oracle",
+        "3a 3b",
+        "3a",
+        "flags lost to anybody else; vmas split or merged meanwhile",
+        "flags.mlocked",
+    ),
+    FindingInfo(
+        "mlock-lost-by-rmap-walk",
+        "munlock or reclaim walk passed by a VM_LOCKED vma",
+        "oracle",
+        "2c 2d",
+        "2c 2d",
+        "walks with TTU_IGNORE_MLOCK; vmas split or merged meanwhile",
+        "flags.mlocked",
+    ),
+    FindingInfo(
+        "refcount-mismatch",
+        "references are not those that can be accounted for",
+        "oracle",
+        "I7",
+        "",
+        "mid-run",
+        "refcount",
+    ),
+    FindingInfo(
+        "mapcount-mismatch",
+        "mapcount or its counters are not the number of ptes",
+        "oracle",
+        "I6",
+        "",
+        "mid-run",
+        "mapcount",
+    ),
+    FindingInfo(
+        "lru-inconsistent",
+        "LRU lists and page flags disagree",
+        "oracle",
+        "I4",
+        "",
+        "mid-run; a Mlocked page on an evictable list",
+        "flags.lru",
+    ),
+    FindingInfo(
+        "migration-entry-left",
+        "migration entry outlived its migration",
+        "oracle",
+        "I9",
+        "",
+        "between migration ends",
+        "pte",
+    ),
+    _bad("mlocked", "flag mlocked set at free", "2a 2b-iii 2e", "flags.mlocked"),
+    _bad("locked", "flag locked set at free"),
+    _bad("lru", "flag lru set at free"),
+    _bad("active", "flag active set at free"),
+    _bad("unevictable", "flag unevictable set at free"),
+    _bad("writeback", "flag writeback set at free"),
+    _bad("private", "flag private set at free"),
+    _bad("swapcache", "flag swapcache set at free"),
+    _bad("flags", "several flags set at free"),
+    _bad("mapcount", "nonzero mapcount"),
+    _bad("mapping", "non-NULL mapping"),
+    _bad("refcount", "nonzero _count"),
+    FindingInfo("bad-rss-counter", "BUG: Bad rss-counter state", "kernel/fork.c check_mm()", "I8"),
+    FindingInfo("bad-page-map", "BUG: Bad page map", "mm/memory.c print_bad_pte()", "I6"),
+    FindingInfo(
+        "warn-dirty-not-uptodate",
+        "WARNING: !PagePrivate(page) && !PageUptodate(page)",
+        "mm/page-writeback.c __set_page_dirty_nobuffers()",
+    ),
+    _bug(
+        "bug-newpage-trylock",
+        "kernel BUG: newpage is locked by somebody else",
+        "mm/migrate.c move_to_new_page()",
+        "7a",
+        "flags.locked",
+    ),
+    _bug(
+        "vm-bug-move-to-new-page-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked)",
+        "mm/migrate.c move_to_new_page()",
+    ),
+    _bug(
+        "bug-make-migration-entry-unlocked",
+        "BUG_ON(!PageLocked(page))",
+        "include/linux/swapops.h make_migration_entry()",
+    ),
+    _bug(
+        "bug-migration-entry-unlocked",
+        "BUG_ON(!PageLocked(p)): the entry outlived its migration",
+        "include/linux/swapops.h migration_entry_to_page()",
+    ),
+    _bug(
+        "vm-bug-migrate-page-copy-active-unevictable",
+        "VM_BUG_ON_PAGE(PageUnevictable(page))",
+        "mm/migrate.c migrate_page_copy()",
+    ),
+    _bug("bug-migrate-page-writeback", "BUG_ON(PageWriteback(page))", "mm/migrate.c migrate_page()"),
+    _bug("bug-unmap-anon-without-swap", "BUG_ON(!(flags & TTU_MIGRATION))", "mm/rmap.c try_to_unmap_one()"),
+    _bug("vm-bug-try-to-munlock", "VM_BUG_ON_PAGE(!PageLocked(page) || PageLRU(page))", "mm/rmap.c try_to_munlock()"),
+    _bug("vm-bug-rmap-walk-unlocked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/rmap.c rmap_walk_file()"),
+    _bug("vm-bug-anon-rmap-unlocked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/rmap.c do_page_add_anon_rmap()"),
+    _bug("bug-mlock-vma-page-unlocked", "BUG_ON(!PageLocked(page))", "mm/mlock.c mlock_vma_page()"),
+    _bug("bug-munlock-vma-page-unlocked", "BUG_ON(!PageLocked(page))", "mm/mlock.c munlock_vma_page()"),
+    _bug("vm-bug-putback-fast-lru", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/mlock.c __putback_lru_fast_prepare()"),
+    _bug("vm-bug-putback-fast-locked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/mlock.c __putback_lru_fast_prepare()"),
+    _bug("vm-bug-putback-lru-page", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/vmscan.c putback_lru_page()"),
+    _bug("vm-bug-isolate-lru-page", "VM_BUG_ON_PAGE(!page_count(page))", "mm/vmscan.c isolate_lru_page()"),
+    _bug("bug-isolate-unevictable", "BUG(): unevictable page on an evictable list", "mm/vmscan.c isolate_lru_pages()"),
+    _bug("vm-bug-putback-inactive-pages", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/vmscan.c putback_inactive_pages()"),
+    _bug("vm-bug-shrink-page-list-active", "VM_BUG_ON_PAGE(PageActive(page))", "mm/vmscan.c shrink_page_list()"),
+    _bug("vm-bug-lru-cache-add-lru", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c lru_cache_add()"),
+    _bug("vm-bug-lru-cache-add-active-unevictable", "VM_BUG_ON_PAGE(PageActive(page) && PageUnevictable(page))", "mm/swap.c lru_cache_add()"),
+    _bug("vm-bug-pagevec-lru-add", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c __pagevec_lru_add_fn()"),
+    _bug("vm-bug-release-pages-lru", "VM_BUG_ON_PAGE(!PageLRU(page))", "mm/swap.c release_pages()"),
+    _bug("vm-bug-lru-cache-add-active-or-unevictable", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c lru_cache_add_active_or_unevictable()"),
+    _bug("bug-clear-page-dirty-unlocked", "BUG_ON(!PageLocked(page))", "mm/page-writeback.c clear_page_dirty_for_io()"),
+    _bug("vm-bug-find-lock-page", "VM_BUG_ON_PAGE(page->index != offset)", "mm/filemap.c find_lock_entry()"),
+    _bug("vm-bug-filemap-fault", "VM_BUG_ON_PAGE(page->index != offset)", "mm/filemap.c filemap_fault()"),
+    _bug("bug-delete-mapped-page", "BUG_ON(page_mapped(page))", "mm/filemap.c __delete_from_page_cache()"),
+    _bug("vm-bug-unlock-page", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/filemap.c unlock_page()"),
+    _bug("vm-bug-get-page", "VM_BUG_ON_PAGE(atomic_read(&page->_count) <= 0)", "include/linux/mm.h get_page()"),
+    _bug("vm-bug-put-page", "VM_BUG_ON_PAGE(atomic_read(&page->_count) == 0)", "include/linux/mm.h put_page_testzero()"),
+    _bug("vm-bug-unfreeze-refs", "VM_BUG_ON_PAGE(page_count(page) != 0)", "include/linux/pagemap.h page_unfreeze_refs()"),
+    FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
+    FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
+    FindingInfo(
+        "sleeping-in-atomic",
+        "BUG: sleeping function called from invalid context",
+        "kernel/sched/core.c ___might_sleep()",
+    ),
+    FindingInfo("context-error", "a lock released by a task that does not hold it", "machine"),
+)  # fmt: skip
+
+FINDINGS: dict[str, FindingInfo] = {info.id: info for info in _TABLE}
+assert all(oracle.id in FINDINGS for oracle in ORACLES)
+
+
+def title(id: str) -> str:
+    """The title of a finding; its id where the table does not know it (a user's own oracle)."""
+    info = FINDINGS.get(id)
+    return info.title if info else id

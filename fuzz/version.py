@@ -1,0 +1,35 @@
+"""What a verdict must carry: package version, format version, and which model gave it."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import kstate
+from fuzz.prog.prog import FORMAT_VERSION
+
+
+@cache
+def model_hash() -> str:
+    """SHA-256 over kstate's sources, 12 hex digits."""
+    root = Path(kstate.__file__).parent
+    digest = sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@cache
+def package_version() -> str:
+    try:
+        return version("kstate-fuzz")
+    except PackageNotFoundError:
+        return "uninstalled"
+
+
+def stamp() -> str:
+    """One line: `kfuzz 0.1.0, format 1, model 0123456789ab`."""
+    return f"kfuzz {package_version()}, format {FORMAT_VERSION}, model {model_hash()}"
