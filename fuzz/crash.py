@@ -53,10 +53,12 @@ def save(crashes: Path, program: Program, outcome: Outcome, id: str) -> Path:
     fresh.mkdir()
     write_atomically(fresh / REPRO, print_program(program))
     write_atomically(fresh / REPORT, report(program, id, folder / REPRO))
-    if not folder.exists():
+    try:
         fresh.rename(folder)
-    else:
-        for name in (REPORT, REPRO):
+    except OSError:
+        if not folder.is_dir():
+            raise
+        for name in (REPORT, REPRO):  # another one is there: each file is replaced whole
             os.replace(fresh / name, folder / name)
         fresh.rmdir()
     _sync(crashes)

@@ -184,7 +184,10 @@ def lru_add_drain_all(k: Kernel) -> None:
     Context:  sleeps. The work runs on each CPU in turn, which does nothing else meanwhile.
     """
     mutex_lock(k.lru_add_drain_mutex)
-    busy = [pvec.cpu for pvec in k.lru_add_pvecs if pagevec_count(pvec)]
+    busy: list[int] = []
+    for pvec in k.lru_add_pvecs:
+        if pagevec_count(pvec):
+            busy.append(pvec.cpu)
     tasks = k.machine.tasks
     for cpu in busy:
         owner = tasks[cpu + 1] if cpu + 1 < len(tasks) else None

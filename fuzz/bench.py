@@ -1,0 +1,219 @@
+"""`kfuzz bench NAME`: measurements, made by hand and quoted with their command. Never tests."""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import greenlet
+import multiprocess
+
+from fuzz.campaign.driver import Driver, Options, Status
+from fuzz.corpus import program_files, races_folder, read_program
+from fuzz.explore import EXHAUSTED, explore
+from fuzz.oracles import ORACLES
+from fuzz.prog.prog import Program
+from fuzz.run import profile_steps, run
+from fuzz.schedulers import Pct, RandomWalk, Replay
+from kstate.boot import boot
+from kstate.machine import GREENLETS, THREADS, Choices, Machine, Scheduler
+from kstate.machine.switch import Backend
+from kstate.patches import CLEAN, parse_spec
+
+Record = dict[str, Any]
+REPEATS = 5
+RUNS_PER_MEASUREMENT = 200
+FIND = ("mlocked-page-leak", "bug-newpage-trylock")
+
+
+def steps() -> Iterator[Record]:
+    """Cost of a step, in G: one bare greenlet round trip, two switches."""
+    program = read_program(races_folder() / "2b-i-munlock.prog")
+    bare = program.bare()
+    k = profile_steps(bare)
+    g = min(_g() for _ in range(REPEATS))
+    boot_s = min(_boot(bare) for _ in range(REPEATS))
+    yield {"what": "G", "us": round(g * 1e6, 3)}
+    yield {
+        "what": "boot without init",
+        "us": round(boot_s * 1e6, 1),
+        "G": round(boot_s / g, 1),
+        "target_G": 60,
+    }
+    turns = program.schedule or ()
+    cases: tuple[tuple[str, Callable[[], Scheduler], float | None], ...] = (
+        ("replay", lambda: Replay(turns), None),
+        ("pct(depth=3)", lambda: Pct(3, k), 0.8),
+        ("random_walk at every step", RandomWalk, 2.0),
+    )
+    for name, make, target in cases:
+        for backend, label in ((GREENLETS, "greenlets"), (THREADS, "threads")):
+            plain = None
+            for oracles in ((), ORACLES):
+                cost, rate = _cost(bare, make, backend, bool(oracles), boot_s)
+                record = {
+                    "what": name,
+                    "backend": label,
+                    "oracles": len(oracles),
+                    "us_per_step": round(cost * 1e6, 3),
+                    "G_per_step": round(cost / g, 2),
+                    "runs_per_second": round(rate),
+                }
+                if backend is GREENLETS and target is not None and not oracles:
+                    record["target_G"] = target
+                if oracles and plain:
+                    record["times_without_oracles"] = round(cost / plain, 2)
+                plain = cost
+                yield record
+
+
+def _g() -> float:
+    home = greenlet.getcurrent()
+
+    def bounce() -> None:
+        while True:
+            home.switch()
+
+    other = greenlet.greenlet(bounce)
+    other.switch()
+    count = 50_000
+    started = time.perf_counter()
+    for _ in range(count):
+        other.switch()
+    return (time.perf_counter() - started) / count
+
+
+def _boot(program: Program) -> float:
+    toggles = parse_spec(program.kernel).toggles
+    names = program.processes()
+    count = 500
+    started = time.perf_counter()
+    for _ in range(count):
+        boot(Machine(RandomWalk()), toggles, program.size, names)
+    return (time.perf_counter() - started) / count
+
+
+def _cost(
+    program: Program, make: Callable[[], Scheduler], backend: Backend, oracles: bool, boot_s: float
+) -> tuple[float, float]:
+    """(seconds a step without boot, the trace hash included; runs a second): the best of some."""
+    best, rate = float("inf"), 0.0
+    count = RUNS_PER_MEASUREMENT if backend is GREENLETS else RUNS_PER_MEASUREMENT // 10
+    for repeat in range(REPEATS):
+        rng = Random(repeat)
+        taken = 0
+        gc.collect()
+        started = time.perf_counter()
+        for _ in range(count):
+            outcome = run(
+                program,
+                None,
+                make(),
+                Choices(more=lambda rng=rng: rng.getrandbits(16)),  # type: ignore[misc]
+                oracles=ORACLES if oracles else (),
+                backend=backend,
+            )
+            assert outcome.trace_hash
+            taken += outcome.steps
+        elapsed = time.perf_counter() - started
+        best = min(best, (elapsed - count * boot_s) / taken)
+        rate = max(rate, count / elapsed)
+    return best, rate
+
+
+def find() -> Iterator[Record]:
+    """From nothing to both findings on v4.3, five seeds from HEAD, one core, an empty directory."""
+    head = _head()
+    times = []
+    for number in range(5):
+        seed = sha256(f"{head} {number}".encode()).hexdigest()
+        with TemporaryDirectory() as folder:
+            driver = Driver(Options("v4.3", seed, time_s=180, crashes=Path(folder)))
+            status = Status()
+            for event in driver.events():
+                if set(FIND) <= set(driver.status.first_hit):
+                    driver.stop()
+                if isinstance(event, Status):
+                    status = event
+        firsts = {id: status.first_hit.get(id) for id in FIND}
+        both = max((first[1] if first else 180.0) for first in firsts.values())
+        times.append(both)
+        yield {
+            "seed": seed[:12],
+            **{
+                id: "not found" if first is None else f"{first[0]} runs, {first[1]:.1f} s"
+                for id, first in firsts.items()
+            },
+            "both_s": round(both, 1),
+        }
+    median = statistics.median(times)
+    yield {"what": "median", "both_s": round(median, 1), "target_s": 20, "ok": median <= 20}
+
+
+def _head() -> str:
+    """HEAD's commit id, or what KFUZZ_HEAD says where there is no checkout."""
+    said = os.environ.get("KFUZZ_HEAD")
+    if said:
+        return said
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return result.stdout.strip() or "no checkout"
+
+
+def clean() -> Iterator[Record]:
+    """60 seconds on the clean kernel find nothing; on v4.4 nr-mlock-mismatch and nothing else."""
+    for kernel, allowed in ((CLEAN, set()), ("v4.4", {"nr-mlock-mismatch"})):
+        status = Status()
+        for event in Driver(Options(kernel, "clean", time_s=60)).events():
+            if isinstance(event, Status):
+                status = event
+        yield {
+            "kernel": kernel,
+            "runs": status.runs,
+            "findings": dict(sorted(status.counts.items())),
+            "ok": set(status.counts) <= allowed,
+        }
+
+
+def matrix() -> Iterator[Record]:
+    """Every race file with up to 2 preemptions: nothing on the clean kernel. Both cores."""
+    files = program_files(races_folder())
+    with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
+        for record in pool.imap(_matrix_row, [str(file) for file in files]):
+            yield record
+            sys.stdout.flush()
+
+
+def _matrix_row(file: str) -> Record:
+    result = explore(read_program(Path(file)), CLEAN, preemptions=2)
+    return {
+        "file": Path(file).name,
+        "kernel": result.kernel,
+        "verdict": str(result),
+        "findings": sorted(result.findings),
+        "seconds": round(result.seconds, 1),
+        "ok": result.verdict == EXHAUSTED,
+    }
+
+
+BENCHES: dict[str, Callable[[], Iterator[Record]]] = {
+    "steps": steps,
+    "find": find,
+    "clean": clean,
+    "matrix": matrix,
+}

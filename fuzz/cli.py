@@ -1,0 +1,636 @@
+"""The command line: `kfuzz`. What each command prints with --json stands in JSON.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from fuzz import bench as benches
+from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
+from fuzz.campaign.workers import run_workers
+from fuzz.corpus import Race, program_files, races_folder, read_program, read_race
+from fuzz.crash import write_atomically
+from fuzz.findings import FINDINGS, title
+from fuzz.minimise import minimise
+from fuzz.prog.prog import ProgError, Program
+from fuzz.prog.text import print_program
+from fuzz.replay import Replayed, replay_file, trace_lines
+from fuzz.report.diagram import diagram
+from fuzz.run import Outcome, profile_steps, run
+from fuzz.sample import sample
+from fuzz.schedulers import expand
+from fuzz.version import model_hash, package_version
+from kstate.machine import ModelError, points_met
+from kstate.patches import TABLE, SpecError, parse_spec
+from kstate.syscalls import OPERATIONS
+
+OK, SHOWN, USAGE, OURS, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+KERNEL_HELP = (
+    "Kernel spec: v4.3 or v4.4, then +item or -item. Modelled in this version: "
+    + ", ".join(patch.name for patch in TABLE if patch.modelled and patch.behaviour)
+    + "; v4.4 means v4.3 with those of the series."
+)
+
+
+class UserError(click.ClickException):
+    """Bad input: one line, exit 2."""
+
+    exit_code = USAGE
+
+
+def emit(record: dict[str, Any]) -> None:
+    """One JSON object on a line of its own."""
+    click.echo(json.dumps(record, sort_keys=True))
+
+
+def version_text() -> str:
+    return f"kfuzz {package_version()}, format 1, model {model_hash()}"
+
+
+def kernel_option(default: str | None = None) -> Any:
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return parse_spec(value).text
+        except SpecError as error:
+            raise UserError(str(error)) from None
+
+    return click.option("--kernel", default=default, callback=check, help=KERNEL_HELP)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+def load(path: Path) -> Program:
+    try:
+        return read_program(path)
+    except ProgError as error:
+        raise UserError(error.at(str(path))) from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(message=version_text())
+def cli() -> None:
+    """Find, replay, draw and minimise page-migration races in a model of Linux v4.3 and v4.4."""
+
+
+# ---- run -----------------------------------------------------------------------------------------
+
+
+@cli.command("run")
+@kernel_option("v4.3")
+@click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Stop after S seconds.")
+@click.option("--runs", "runs_max", type=click.IntRange(min=1), help="Stop after N runs.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--corpus", type=click.Path(path_type=Path), help="Read programs here, keep new ones.")
+@click.option("--crashes", type=click.Path(path_type=Path), help="Write crash folders here.")
+@click.option("--seed", default="0", show_default=True, help="Same seed, same campaign.")
+@click.option("--only", multiple=True, metavar="ID", help="Only this finding counts.")
+@click.option("--ignore", multiple=True, metavar="ID", help="This finding does not count.")
+@json_option
+def run_command(
+    kernel: str,
+    time_s: float | None,
+    runs_max: int | None,
+    jobs: int,
+    corpus: Path | None,
+    crashes: Path | None,
+    seed: str,
+    only: tuple[str, ...],
+    ignore: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Fuzz a kernel: make up programs and schedules, keep what behaves in new ways.
+
+    Exit 0: nothing found. 1: something found. With --runs and --jobs 1 the same seed gives the
+    same corpus and crashes, byte for byte.
+
+    \b
+    Example:  kfuzz run --kernel v4.3 --time 60 --crashes crashes
+    """
+    if time_s is None and runs_max is None:
+        time_s = 60.0
+    _known_ids((*only, *ignore))
+    bad: list[str] = []
+    initial: tuple[Program, ...] = ()
+    for folder in filter(None, (crashes, corpus)):
+        try:
+            check_writable(folder)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot write there: {error.strerror}") from None
+    if corpus is not None:
+        initial = load_corpus(corpus, bad.append)
+        for line in bad:
+            click.echo(f"kfuzz: {line}", err=True)
+    options = Options(
+        kernel, seed, time_s, runs_max, corpus, crashes, frozenset(ignore), frozenset(only)
+    )
+    found: dict[str, Found] = {}
+    status = Status()
+    signalled: list[int] = []
+    driver = Driver(options, initial)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signalled.append(number)
+        driver.stop()
+        if len(signalled) > 1:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    events = driver.events() if jobs == 1 else run_workers(driver, initial, jobs)
+    for event in events:
+        if isinstance(event, Status):
+            status = event
+            if as_json:
+                emit({"event": "status", **_status(event)})
+            elif sys.stderr.isatty() or int(event.elapsed_s) % 10 < 2:
+                click.echo(_status_line(event), err=True)
+        else:
+            if event.minimised:
+                found[event.name] = event
+            if as_json:
+                emit({"event": "finding", **_found(event)})
+            else:
+                what = "smallest" if event.minimised else "found"
+                place = event.folder or event.name
+                click.echo(f"{what}: {event.id}  {title(event.id)}  {place}", err=True)
+    if as_json:
+        emit({"event": "summary", **_status(status), "crashes": sorted(found)})
+    else:
+        _summary(status, found)
+    if signalled:
+        return INTERRUPTED if signalled[0] == signal.SIGINT else TERMINATED
+    if bad:
+        return USAGE
+    return SHOWN if status.counts else OK
+
+
+def _status(status: Status) -> dict[str, Any]:
+    record = asdict(status)
+    record["elapsed_s"] = round(status.elapsed_s, 3)
+    record["first_hit"] = {
+        id: {"runs": runs, "seconds": round(seconds, 3)}
+        for id, (runs, seconds) in status.first_hit.items()
+    }
+    return record
+
+
+def _status_line(status: Status) -> str:
+    rate = status.runs / status.elapsed_s if status.elapsed_s else 0
+    hits = ", ".join(f"{id} x{count}" for id, count in sorted(status.counts.items()))
+    return (
+        f"{status.elapsed_s:6.0f}s  {status.runs} runs ({rate:.0f}/s)  corpus {status.corpus}  "
+        f"features {status.features}  {hits or 'nothing yet'}"
+    )
+
+
+def _found(event: Found) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "title": title(event.id),
+        "name": event.name,
+        "folder": str(event.folder) if event.folder else None,
+        "minimised": event.minimised,
+        "operations": event.program.operations_count(),
+        "program": print_program(event.program),
+    }
+
+
+def _summary(status: Status, found: dict[str, Found]) -> None:
+    click.echo(_status_line(status).strip())
+    shown: set[str] = set()
+    for event in found.values():
+        if event.id in shown:
+            continue
+        shown.add(event.id)
+        runs, seconds = status.first_hit.get(event.id, (0, 0.0))
+        click.echo(f"\n==== {event.id}: {title(event.id)}")
+        click.echo(f"first after {runs} runs, {seconds:.1f} s; seen {status.counts[event.id]} times\n")
+        click.echo(diagram(event.program)[0])
+        if event.folder is not None:
+            click.echo(f"replay it:  kfuzz replay {event.folder}/repro.prog")
+    if not status.counts:
+        click.echo("nothing found: a sample, no proof of absence")
+
+
+# ---- replay, show --------------------------------------------------------------------------------
+
+
+@cli.command("replay")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@kernel_option()
+@click.option("--expect", "expect_id", metavar="ID", help="This finding must be shown.")
+@click.option("--trace", is_flag=True, help="Print every step.")
+@click.option("--stop-at", type=click.IntRange(min=1), metavar="TURN", help="With --pdb: stop there.")
+@click.option("--pdb", "use_pdb", is_flag=True, help="Debug in the task that begins turn --stop-at.")
+@json_option
+def replay_command(
+    paths: tuple[Path, ...],
+    kernel: str | None,
+    expect_id: str | None,
+    trace: bool,
+    stop_at: int | None,
+    use_pdb: bool,
+    as_json: bool,
+) -> int:
+    """Run what files say, on every kernel they name, and compare with what they expect.
+
+    A folder means every .prog file below it. Exit 0: all as expected. 1: not.
+
+    \b
+    Example:  kfuzz replay corpus/races
+    """
+    _known_ids([expect_id] if expect_id else [])
+    unexpected = bad = False
+    for path in _files(paths):
+        try:
+            program = load(path)
+        except UserError as error:
+            click.echo(f"kfuzz: {error.message}", err=True)
+            bad = True
+            continue
+        for result in replay_file(program, kernel, expect_id, stop_at if use_pdb else None):
+            unexpected = unexpected or result.expected is False
+            if as_json:
+                emit(_replayed(path, result, trace))
+            else:
+                click.echo(_replay_line(path, result))
+                if trace:
+                    for line in trace_lines(result.outcome):
+                        click.echo(f"    {line}")
+    if bad:
+        return USAGE
+    return SHOWN if unexpected else OK
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: No such file or directory")
+        found = program_files(path)
+        if not found:
+            raise UserError(f"{path}: no .prog file in it")
+        files += found
+    return files
+
+
+def _replay_line(path: Path, result: Replayed) -> str:
+    outcome = result.outcome
+    mark = {True: "ok  ", False: "FAIL", None: "    "}[result.expected]
+    ids = " ".join(finding.id for finding in outcome.findings) or "clean"
+    line = f"{mark} {path}  {outcome.kernel}: {ids}"
+    if result.unmet:
+        line += f"  (expected: {'; '.join(result.unmet)})"
+    if outcome.diverged is not None:
+        line += f"  [followed {outcome.diverged.turn} of {result.turns} turns]"
+    if result.enumerated is not None:
+        line += f"  [{result.enumerated}]"
+    return line
+
+
+def _replayed(path: Path, result: Replayed, trace: bool) -> dict[str, Any]:
+    outcome = result.outcome
+    return {
+        "file": str(path),
+        "kernel": outcome.kernel,
+        "outcome": outcome.outcome,
+        "findings": _findings(outcome),
+        "expected": result.expected,
+        "diverged": None if outcome.diverged is None else asdict(outcome.diverged),
+        "enumerated": None if result.enumerated is None else str(result.enumerated),
+        "steps": outcome.steps,
+        "trace_hash": outcome.trace_hash,
+        "trace": list(trace_lines(outcome)) if trace else None,
+    }
+
+
+def _findings(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": finding.id,
+            "title": title(finding.id),
+            "text": finding.text,
+            "where": finding.where,
+            "objects": list(finding.objects),
+        }
+        for finding in outcome.findings
+    ]
+
+
+@cli.command("show")
+@file_argument
+@kernel_option()
+@json_option
+def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
+    """Draw a run the way the thread draws races: a column per CPU, time downwards.
+
+    \b
+    Example:  kfuzz show corpus/races/2b-i-munlock.prog
+    """
+    text, outcome = diagram(load(file), kernel)
+    if as_json:
+        emit(
+            {
+                "file": str(file),
+                "kernel": outcome.kernel,
+                "diagram": text,
+                "outcome": outcome.outcome,
+                "findings": _findings(outcome),
+            }
+        )
+    else:
+        click.echo(text, nl=False)
+    return OK
+
+
+# ---- sample, minimize, fmt -----------------------------------------------------------------------
+
+
+@cli.command("sample")
+@file_argument
+@click.option("--scheduler", required=True, metavar="S", help="random_walk(run=N) or pct(depth=N).")
+@click.option("--runs", "runs_count", required=True, type=click.IntRange(min=1))
+@kernel_option()
+@click.option("--seed", default="0", show_default=True)
+@click.option("--only", multiple=True, metavar="ID", help="Only this finding counts.")
+@click.option("--ignore", multiple=True, metavar="ID", help="This finding does not count.")
+@json_option
+def sample_command(
+    file: Path,
+    scheduler: str,
+    runs_count: int,
+    kernel: str | None,
+    seed: str,
+    only: tuple[str, ...],
+    ignore: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """How often does a scheduler hit? Exit 0: never, which proves nothing. 1: it did.
+
+    \b
+    Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler 'pct(depth=2)' --runs 2000
+    """
+    _known_ids((*only, *ignore))
+    program = load(file)
+    try:
+        spelling = expand(scheduler, lambda: profile_steps(program.bare(), kernel))
+    except ProgError as error:
+        raise UserError(str(error)) from None
+    started = time.monotonic()
+    result = sample(program, kernel, spelling, runs_count, seed, frozenset(only), frozenset(ignore))
+    rate = runs_count / max(1e-9, time.monotonic() - started)
+    if as_json:
+        emit({**asdict(result), "runs_per_second": round(rate, 1)})
+    else:
+        click.echo(
+            f"{result.scheduler} on {result.kernel}: {result.hits} of {result.runs} runs show "
+            f"something; {result.steps_per_run:.0f} steps a run, {rate:.0f} runs/s"
+        )
+        for id, count in sorted(result.findings.items()):
+            click.echo(f"  {id}: {count} ({100 * count / result.runs:.2f} %)")
+        if result.first_hit is not None:
+            click.echo(f"  first hit in run {result.first_hit}")
+    return SHOWN if result.hits else OK
+
+
+@cli.command("minimize")
+@file_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here, not to stdout.")
+@click.option("--only", metavar="ID", help="The finding to keep; by default the first one shown.")
+@kernel_option()
+@json_option
+def minimize_command(
+    file: Path, output: Path | None, only: str | None, kernel: str | None, as_json: bool
+) -> int:
+    """Make a reproducer smaller: operations, tasks, turns, machine.
+
+    \b
+    Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
+    """
+    _known_ids([only] if only else [])
+    program = load(file)
+    if kernel is not None:
+        program = replace(program, kernel=kernel)
+    outcome = run(program)
+    if not outcome.findings:
+        raise UserError(f"{file}: shows nothing on {outcome.kernel}: nothing to keep")
+    id = only or outcome.findings[0].id
+    minimal = minimise(program, id)
+    if minimal is None:
+        raise UserError(f"{file}: does not show {id} on {outcome.kernel}")
+    text = print_program(minimal.program)
+    if output is not None:
+        try:
+            write_atomically(output, text)
+        except OSError as error:
+            raise UserError(f"{output}: {error.strerror}") from None
+    if as_json:
+        emit({"file": str(file), "id": id, "runs": minimal.runs, "program": text})
+    elif output is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(
+            f"{output}: {id} with {minimal.program.operations_count()} operations, "
+            f"{len(minimal.program.schedule or ())} turns, after {minimal.runs} runs"
+        )
+    return OK
+
+
+@cli.command("fmt")
+@file_argument
+@click.option("-w", "--write", is_flag=True, help="Rewrite the file instead of printing.")
+@json_option
+def fmt_command(file: Path, write: bool, as_json: bool) -> int:
+    """Print a program in its canonical form; comments stay.
+
+    \b
+    Example:  kfuzz fmt mine.prog
+    """
+    text = print_program(load(file))
+    if write:
+        try:
+            write_atomically(file, text)
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror}") from None
+    if as_json:
+        emit({"file": str(file), "program": text})
+    elif not write:
+        click.echo(text, nl=False)
+    return OK
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+@cli.command("races")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@json_option
+def races_command(folder: Path | None, as_json: bool) -> int:
+    """List the race files: what each is about, where it shows, where it does not.
+
+    \b
+    Example:  kfuzz races
+    """
+    races = _races(folder)
+    for race in races:
+        if as_json:
+            emit(asdict(race))
+        else:
+            click.echo(f"{race.id:14} {race.needs:7} {race.finding:26} {race.title}")
+            click.echo(f"{'':14} shows on {', '.join(race.shows_on) or 'none'}; "
+                       f"not on {', '.join(race.absent_on) or 'none'}; {race.source}")  # fmt: skip
+    return OK
+
+
+def _races(folder: Path | None) -> list[Race]:
+    try:
+        where = folder or races_folder()
+        return [read_race(path) for path in program_files(where)]
+    except ProgError as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+@cli.command("findings")
+@json_option
+def findings_command(as_json: bool) -> int:
+    """List finding ids: meaning, source, what is not checked.
+
+    \b
+    Example:  kfuzz findings
+    """
+    for info in FINDINGS.values():
+        if as_json:
+            emit(asdict(info))
+        else:
+            click.echo(f"{info.id}\n    {info.title}  [{info.source}]")
+            if info.not_checked:
+                click.echo(f"    not checked: {info.not_checked}")
+    return OK
+
+
+@cli.command("points")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@json_option
+def points_command(paths: tuple[Path, ...], as_json: bool) -> int:
+    """List yield points: every place where the runs of these files can be interrupted.
+
+    Without files: those of the race files. Globs over these names are for `yield-at:`.
+
+    \b
+    Example:  kfuzz points | grep mlock_vma_page
+    """
+    for path in _files(paths or (races_folder(),)):
+        for _ in replay_file(load(path), None, None, None, enumerate_absent=False):
+            pass
+    for point in points_met():
+        if as_json:
+            emit({"name": point.name, "access": point.primitive.access})
+        else:
+            click.echo(point.name)
+    return OK
+
+
+@cli.command("ops")
+@json_option
+def ops_command(as_json: bool) -> int:
+    """List operations: arguments, kernel source, return values.
+
+    \b
+    Example:  kfuzz ops
+    """
+    for operation in OPERATIONS.values():
+        if as_json:
+            record = asdict(operation)
+            del record["call"]
+            emit(record)
+        else:
+            usage = " ".join([operation.name, *operation.arguments])
+            click.echo(f"{usage}\n    {operation.summary}  [{operation.source}]")
+            click.echo(f"    returns {operation.returns}")
+    return OK
+
+
+@cli.command("bench")
+@click.argument("name", required=False)
+@json_option
+def bench_command(name: str | None, as_json: bool) -> int:
+    """Measure: steps, find, clean, matrix; without a name, list them.
+
+    \b
+    Example:  kfuzz bench steps
+    """
+    if name is None:
+        for bench in benches.BENCHES.values():
+            click.echo(f"{bench.__name__:8} {(bench.__doc__ or '').splitlines()[0]}")
+        return OK
+    if name not in benches.BENCHES:
+        raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")
+    ok = True
+    for record in benches.BENCHES[name]():
+        ok = ok and bool(record.get("ok", True))
+        if as_json:
+            emit(record)
+        else:
+            click.echo("  ".join(f"{key}={value}" for key, value in record.items()))
+    return OK if ok else SHOWN
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def _known_ids(ids: Iterable[str]) -> None:
+    for id in ids:
+        if id not in FINDINGS:
+            raise UserError(f"unknown finding {id!r}; 'kfuzz findings' lists them")
+
+
+def _our_fault(error: BaseException) -> NoReturn:
+    """A mistake of ours: say where the traceback is, exit 70."""
+    handle, name = tempfile.mkstemp(prefix="kfuzz-traceback-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(version_text() + "\n" + " ".join(sys.argv) + "\n\n")
+        traceback.print_exception(error, file=file)
+    click.echo(f"kfuzz: a bug of kfuzz itself ({type(error).__name__}): see {name}", err=True)
+    raise SystemExit(OURS)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point of `kfuzz`."""
+    try:
+        status = cli.main(args=arguments, prog_name="kfuzz", standalone_mode=False)
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split())
+        click.echo(f"kfuzz: {message}", err=True)
+        raise SystemExit(USAGE) from None
+    except (KeyboardInterrupt, click.Abort):
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(OK) from None
+    except ModelError as error:
+        _our_fault(error)
+    except Exception as error:
+        _our_fault(error)
+    raise SystemExit(status if isinstance(status, int) else OK)
+
+
