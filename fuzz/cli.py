@@ -9,11 +9,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -44,6 +44,9 @@ KERNEL_HELP = (
 )
 
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
 class UserError(click.ClickException):
     """Bad input: one line, exit 2."""
 
@@ -59,7 +62,7 @@ def version_text() -> str:
     return f"kfuzz {package_version()}, format 1, model {model_hash()}"
 
 
-def kernel_option(default: str | None = None) -> Any:
+def kernel_option(default: str | None = None) -> Callable[[Command], Command]:
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value is None:
             return None
@@ -98,7 +101,9 @@ def cli() -> None:
 @click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Stop after S seconds.")
 @click.option("--runs", "runs_max", type=click.IntRange(min=1), help="Stop after N runs.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
-@click.option("--corpus", type=click.Path(path_type=Path), help="Read programs here, keep new ones.")
+@click.option(
+    "--corpus", type=click.Path(path_type=Path), help="Read programs here, keep new ones."
+)
 @click.option("--crashes", type=click.Path(path_type=Path), help="Write crash folders here.")
 @click.option("--seed", default="0", show_default=True, help="Same seed, same campaign.")
 @click.option("--only", multiple=True, metavar="ID", help="Only this finding counts.")
@@ -222,7 +227,9 @@ def _summary(status: Status, found: dict[str, Found]) -> None:
         shown.add(event.id)
         runs, seconds = status.first_hit.get(event.id, (0, 0.0))
         click.echo(f"\n==== {event.id}: {title(event.id)}")
-        click.echo(f"first after {runs} runs, {seconds:.1f} s; seen {status.counts[event.id]} times\n")
+        click.echo(
+            f"first after {runs} runs, {seconds:.1f} s; seen {status.counts[event.id]} times\n"
+        )
         click.echo(diagram(event.program)[0])
         if event.folder is not None:
             click.echo(f"replay it:  kfuzz replay {event.folder}/repro.prog")
@@ -238,8 +245,12 @@ def _summary(status: Status, found: dict[str, Found]) -> None:
 @kernel_option()
 @click.option("--expect", "expect_id", metavar="ID", help="This finding must be shown.")
 @click.option("--trace", is_flag=True, help="Print every step.")
-@click.option("--stop-at", type=click.IntRange(min=1), metavar="TURN", help="With --pdb: stop there.")
-@click.option("--pdb", "use_pdb", is_flag=True, help="Debug in the task that begins turn --stop-at.")
+@click.option(
+    "--stop-at", type=click.IntRange(min=1), metavar="TURN", help="With --pdb: stop there."
+)
+@click.option(
+    "--pdb", "use_pdb", is_flag=True, help="Debug in the task that begins turn --stop-at."
+)
 @json_option
 def replay_command(
     paths: tuple[Path, ...],
@@ -495,8 +506,10 @@ def races_command(folder: Path | None, as_json: bool) -> int:
             emit(asdict(race))
         else:
             click.echo(f"{race.id:14} {race.needs:7} {race.finding:26} {race.title}")
-            click.echo(f"{'':14} shows on {', '.join(race.shows_on) or 'none'}; "
-                       f"not on {', '.join(race.absent_on) or 'none'}; {race.source}")  # fmt: skip
+            click.echo(
+                f"{'':14} shows on {', '.join(race.shows_on) or 'none'}; "
+                f"not on {', '.join(race.absent_on) or 'none'}; {race.source}"
+            )
     return OK
 
 
@@ -632,5 +645,3 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         _our_fault(error)
     raise SystemExit(status if isinstance(status, int) else OK)
-
-

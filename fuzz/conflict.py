@@ -1,4 +1,4 @@
-"""The two accesses whose order a finding hangs on: one sentence for a report, one key for a folder."""
+"""The two accesses whose order a finding hangs on: a sentence for a report, a key for a folder."""
 
 from __future__ import annotations
 

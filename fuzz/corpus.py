@@ -79,9 +79,7 @@ def read_race(path: Path) -> Race:
         said["kind"],
         said["needs"],
         tuple(e.kernel for e in shown if e.id == finding),
-        tuple(
-            e.kernel for e in program.expects if e.absent and (not e.id or e.id == finding)
-        ),
+        tuple(e.kernel for e in program.expects if e.absent and (not e.id or e.id == finding)),
         said["fixed by"],
         finding,
         str(path),

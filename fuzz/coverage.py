@@ -81,4 +81,3 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
             in_file = isinstance(page._mapping, AddressSpace)
             found.add((_STATE, page._flags, mappings, locked, in_file))
     return found
-

@@ -1,4 +1,4 @@
-"""Crash folders: crashes/<finding id>-<sha8>/{repro.prog, report.txt}. Written whole or not at all."""
+"""Crash folders: crashes/<id>-<sha8>/{repro.prog, report.txt}. Written whole or not at all."""
 
 from __future__ import annotations
 

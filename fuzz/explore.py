@@ -52,7 +52,9 @@ class Deviate:
         else:
             if self._at == len(deviations) and self.record:
                 self.options += [
-                    (at, other.index, current is not None) for other in runnable if other is not task
+                    (at, other.index, current is not None)
+                    for other in runnable
+                    if other is not task
                 ]
         if self._at < len(deviations):
             return Turn(task, deviations[self._at][0] - at)

@@ -154,33 +154,121 @@ _TABLE: tuple[FindingInfo, ...] = (
         "VM_BUG_ON_PAGE(PageUnevictable(page))",
         "mm/migrate.c migrate_page_copy()",
     ),
-    _bug("bug-migrate-page-writeback", "BUG_ON(PageWriteback(page))", "mm/migrate.c migrate_page()"),
-    _bug("bug-unmap-anon-without-swap", "BUG_ON(!(flags & TTU_MIGRATION))", "mm/rmap.c try_to_unmap_one()"),
-    _bug("vm-bug-try-to-munlock", "VM_BUG_ON_PAGE(!PageLocked(page) || PageLRU(page))", "mm/rmap.c try_to_munlock()"),
-    _bug("vm-bug-rmap-walk-unlocked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/rmap.c rmap_walk_file()"),
-    _bug("vm-bug-anon-rmap-unlocked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/rmap.c do_page_add_anon_rmap()"),
+    _bug(
+        "bug-migrate-page-writeback", "BUG_ON(PageWriteback(page))", "mm/migrate.c migrate_page()"
+    ),
+    _bug(
+        "bug-unmap-anon-without-swap",
+        "BUG_ON(!(flags & TTU_MIGRATION))",
+        "mm/rmap.c try_to_unmap_one()",
+    ),
+    _bug(
+        "vm-bug-try-to-munlock",
+        "VM_BUG_ON_PAGE(!PageLocked(page) || PageLRU(page))",
+        "mm/rmap.c try_to_munlock()",
+    ),
+    _bug(
+        "vm-bug-rmap-walk-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/rmap.c rmap_walk_file()",
+    ),
+    _bug(
+        "vm-bug-anon-rmap-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/rmap.c do_page_add_anon_rmap()",
+    ),
     _bug("bug-mlock-vma-page-unlocked", "BUG_ON(!PageLocked(page))", "mm/mlock.c mlock_vma_page()"),
-    _bug("bug-munlock-vma-page-unlocked", "BUG_ON(!PageLocked(page))", "mm/mlock.c munlock_vma_page()"),
-    _bug("vm-bug-putback-fast-lru", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/mlock.c __putback_lru_fast_prepare()"),
-    _bug("vm-bug-putback-fast-locked", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/mlock.c __putback_lru_fast_prepare()"),
-    _bug("vm-bug-putback-lru-page", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/vmscan.c putback_lru_page()"),
-    _bug("vm-bug-isolate-lru-page", "VM_BUG_ON_PAGE(!page_count(page))", "mm/vmscan.c isolate_lru_page()"),
-    _bug("bug-isolate-unevictable", "BUG(): unevictable page on an evictable list", "mm/vmscan.c isolate_lru_pages()"),
-    _bug("vm-bug-putback-inactive-pages", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/vmscan.c putback_inactive_pages()"),
-    _bug("vm-bug-shrink-page-list-active", "VM_BUG_ON_PAGE(PageActive(page))", "mm/vmscan.c shrink_page_list()"),
+    _bug(
+        "bug-munlock-vma-page-unlocked",
+        "BUG_ON(!PageLocked(page))",
+        "mm/mlock.c munlock_vma_page()",
+    ),
+    _bug(
+        "vm-bug-putback-fast-lru",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/mlock.c __putback_lru_fast_prepare()",
+    ),
+    _bug(
+        "vm-bug-putback-fast-locked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/mlock.c __putback_lru_fast_prepare()",
+    ),
+    _bug(
+        "vm-bug-putback-lru-page", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/vmscan.c putback_lru_page()"
+    ),
+    _bug(
+        "vm-bug-isolate-lru-page",
+        "VM_BUG_ON_PAGE(!page_count(page))",
+        "mm/vmscan.c isolate_lru_page()",
+    ),
+    _bug(
+        "bug-isolate-unevictable",
+        "BUG(): unevictable page on an evictable list",
+        "mm/vmscan.c isolate_lru_pages()",
+    ),
+    _bug(
+        "vm-bug-putback-inactive-pages",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/vmscan.c putback_inactive_pages()",
+    ),
+    _bug(
+        "vm-bug-shrink-page-list-active",
+        "VM_BUG_ON_PAGE(PageActive(page))",
+        "mm/vmscan.c shrink_page_list()",
+    ),
     _bug("vm-bug-lru-cache-add-lru", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c lru_cache_add()"),
-    _bug("vm-bug-lru-cache-add-active-unevictable", "VM_BUG_ON_PAGE(PageActive(page) && PageUnevictable(page))", "mm/swap.c lru_cache_add()"),
-    _bug("vm-bug-pagevec-lru-add", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c __pagevec_lru_add_fn()"),
+    _bug(
+        "vm-bug-lru-cache-add-active-unevictable",
+        "VM_BUG_ON_PAGE(PageActive(page) && PageUnevictable(page))",
+        "mm/swap.c lru_cache_add()",
+    ),
+    _bug(
+        "vm-bug-pagevec-lru-add",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/swap.c __pagevec_lru_add_fn()",
+    ),
     _bug("vm-bug-release-pages-lru", "VM_BUG_ON_PAGE(!PageLRU(page))", "mm/swap.c release_pages()"),
-    _bug("vm-bug-lru-cache-add-active-or-unevictable", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/swap.c lru_cache_add_active_or_unevictable()"),
-    _bug("bug-clear-page-dirty-unlocked", "BUG_ON(!PageLocked(page))", "mm/page-writeback.c clear_page_dirty_for_io()"),
-    _bug("vm-bug-find-lock-page", "VM_BUG_ON_PAGE(page->index != offset)", "mm/filemap.c find_lock_entry()"),
-    _bug("vm-bug-filemap-fault", "VM_BUG_ON_PAGE(page->index != offset)", "mm/filemap.c filemap_fault()"),
-    _bug("bug-delete-mapped-page", "BUG_ON(page_mapped(page))", "mm/filemap.c __delete_from_page_cache()"),
+    _bug(
+        "vm-bug-lru-cache-add-active-or-unevictable",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/swap.c lru_cache_add_active_or_unevictable()",
+    ),
+    _bug(
+        "bug-clear-page-dirty-unlocked",
+        "BUG_ON(!PageLocked(page))",
+        "mm/page-writeback.c clear_page_dirty_for_io()",
+    ),
+    _bug(
+        "vm-bug-find-lock-page",
+        "VM_BUG_ON_PAGE(page->index != offset)",
+        "mm/filemap.c find_lock_entry()",
+    ),
+    _bug(
+        "vm-bug-filemap-fault",
+        "VM_BUG_ON_PAGE(page->index != offset)",
+        "mm/filemap.c filemap_fault()",
+    ),
+    _bug(
+        "bug-delete-mapped-page",
+        "BUG_ON(page_mapped(page))",
+        "mm/filemap.c __delete_from_page_cache()",
+    ),
     _bug("vm-bug-unlock-page", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/filemap.c unlock_page()"),
-    _bug("vm-bug-get-page", "VM_BUG_ON_PAGE(atomic_read(&page->_count) <= 0)", "include/linux/mm.h get_page()"),
-    _bug("vm-bug-put-page", "VM_BUG_ON_PAGE(atomic_read(&page->_count) == 0)", "include/linux/mm.h put_page_testzero()"),
-    _bug("vm-bug-unfreeze-refs", "VM_BUG_ON_PAGE(page_count(page) != 0)", "include/linux/pagemap.h page_unfreeze_refs()"),
+    _bug(
+        "vm-bug-get-page",
+        "VM_BUG_ON_PAGE(atomic_read(&page->_count) <= 0)",
+        "include/linux/mm.h get_page()",
+    ),
+    _bug(
+        "vm-bug-put-page",
+        "VM_BUG_ON_PAGE(atomic_read(&page->_count) == 0)",
+        "include/linux/mm.h put_page_testzero()",
+    ),
+    _bug(
+        "vm-bug-unfreeze-refs",
+        "VM_BUG_ON_PAGE(page_count(page) != 0)",
+        "include/linux/pagemap.h page_unfreeze_refs()",
+    ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
     FindingInfo(
@@ -189,7 +277,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "kernel/sched/core.c ___might_sleep()",
     ),
     FindingInfo("context-error", "a lock released by a task that does not hold it", "machine"),
-)  # fmt: skip
+)
 
 FINDINGS: dict[str, FindingInfo] = {info.id: info for info in _TABLE}
 assert all(oracle.id in FINDINGS for oracle in ORACLES)

@@ -186,7 +186,6 @@ def _simpler(op: Op) -> Iterator[Op]:
 
 def _valid(op: Op, at: int, value: int) -> bool:
 
-
     kind = OPERATIONS[op.name].arguments[at]
     if kind == COUNT:
         return value >= 1

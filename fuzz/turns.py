@@ -1,4 +1,4 @@
-"""Writing down the schedule a run has executed, as turns that name points instead of counting steps."""
+"""Writing down the schedule a run has executed: turns that name points, not step counts."""
 
 from __future__ import annotations
 

@@ -65,7 +65,11 @@ TABLE: tuple[Patch, ...] = (
         requires=("C_0610c25daa3e",),
     ),
     _series(
-        5, "04:55", "mm: correct a couple of page migration comments", behaviour=False, modelled=True
+        5,
+        "04:55",
+        "mm: correct a couple of page migration comments",
+        behaviour=False,
+        modelled=True,
     ),
     _series(
         6,
@@ -82,7 +86,10 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     _series(
-        8, "05:01", "mm: page migration remove_migration_ptes at lock+unlock level", requires=("P07",)
+        8,
+        "05:01",
+        "mm: page migration remove_migration_ptes at lock+unlock level",
+        requires=("P07",),
     ),
     _series(9, "05:03", "mm: simplify page migration's anon_vma comment and flow"),
     _series(10, "05:05", "mm: page migration use migration entry for swapcache too"),
@@ -101,12 +108,16 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
         mail="Yisheng Xie, v4.12, CVE-2017-18221",
     ),
-    Patch("C_e6c509f85455", "e6c509f85455", "mm: clear_page_mlock in page_remove_rmap", base="both"),
+    Patch(
+        "C_e6c509f85455", "e6c509f85455", "mm: clear_page_mlock in page_remove_rmap", base="both"
+    ),
     Patch("C_0610c25daa3e", "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
     Patch(
         "C_8bdd63809160", "8bdd63809160", "mm: fix direct reclaim writeback regression", base="both"
     ),
-    Patch("C_48ec833b7851", "48ec833b7851", "Revert mm/memory.c: share the i_mmap_rwsem", base="both"),
+    Patch(
+        "C_48ec833b7851", "48ec833b7851", "Revert mm/memory.c: share the i_mmap_rwsem", base="both"
+    ),
     Patch("MUT_7B", "mutant:7b", "trylock of newpage fails inside move_to_new_page"),
     Patch("MUT_7C", "mutant:7c", "anon_vma reference leaks where newpage is locked"),
     Patch("MUT_8B", "mutant:8b", "old anonymous page's mapping cleared before its entries go"),
@@ -220,7 +231,9 @@ def _base_toggles(version: str) -> frozenset[str]:
 def _canonical(version: str, on: frozenset[str]) -> str:
     """The shortest spelling from `version`: what is missing, then what is more, each sorted."""
     base = _base_toggles(version)
-    names = {toggle: BY_TOGGLE[toggle].name if toggle in BY_TOGGLE else toggle for toggle in on | base}
+    names = {
+        toggle: BY_TOGGLE[toggle].name if toggle in BY_TOGGLE else toggle for toggle in on | base
+    }
     missing = sorted("-" + names[toggle] for toggle in base - on)
     more = sorted("+" + names[toggle] for toggle in on - base)
     return version + "".join(missing + more)

@@ -275,4 +275,3 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
 def settle(k: Kernel) -> None:
     """After the last task: drain every pagevec. No reclaim, no process exit."""
     swap.lru_add_drain_all(k)
-

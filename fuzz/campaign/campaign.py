@@ -82,7 +82,9 @@ class Campaign:
         if not self.corpus or rng.random() < FRESH_SHARE:
             program = generate(rng, self.kernel)
         else:
-            program = mutate(rng, self._entry(self._rarity).program, rng.choice(self.corpus).program)
+            program = mutate(
+                rng, self._entry(self._rarity).program, rng.choice(self.corpus).program
+            )
         program = _in_order(program)
         outcome = run(program, None, Deviate((), record=False), Choices())
         self.runs += 1
@@ -189,4 +191,3 @@ def _in_order(program: Program) -> Program:
     """All operations one after another, in one task."""
     ops = tuple(op for section in (program.init, *program.tasks) for op in section)
     return replace(program, init=ops[:-1], tasks=(ops[-1:],))
-

@@ -1,4 +1,4 @@
-"""Directed preemptions: leave a task just before an access that another task's accesses conflict with.
+"""Directed preemptions: leave a task just before an access that another task conflicts with.
 
 After Razzer (Jeong et al., S&P 2019) and RFF (Wolff et al., ASPLOS 2024): a pair of conflicting
 accesses becomes a scheduling constraint. Departure: a pair is told apart by the operations it
@@ -117,7 +117,7 @@ def conflict(orders: list[list[Access]]) -> bool:
 
 
 class Directed:
-    """Which pairs have been tried how often. Pure bookkeeping; the campaign runs what it proposes."""
+    """Which pairs have been tried how often; the campaign runs what it proposes."""
 
     def __init__(self) -> None:
         self.tried: dict[Pair, int] = {}
@@ -125,7 +125,7 @@ class Directed:
     def propose(
         self, first: int, mine: list[Access], other: int, theirs: list[Access]
     ) -> list[tuple[Deviation, ...]]:
-        """Schedules in which task `first` begins and is left for `other` before a conflicting access.
+        """Schedules in which `first` begins and is left for `other` before a conflicting access.
 
         Only those with a pair that has not been tried enough; proposing one counts as trying it."""
         by_word: dict[tuple[int, str], list[Access]] = {}

@@ -187,5 +187,3 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".probe.{os.getpid()}"
     probe.touch()
     probe.unlink()
-
-

@@ -79,5 +79,3 @@ def _together(latest: dict[int, Status]) -> Status:
             known = total.first_hit.get(id)
             total.first_hit[id] = first if known is None or first[1] < known[1] else known
     return total
-
-

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import PG_locked
 from kstate.machine import Note, Report
-from kstate.structs import MIGRATION, Kernel
+from kstate.structs import MIGRATION, Kernel, Page
 
 
 class MigrationEntryNamesALockedPage:
@@ -25,7 +25,7 @@ class MigrationEntryNamesALockedPage:
         k.machine.subscribe("migration-end", self._look)
 
     def _look(self, note: Note) -> None:
-        old = note.about[0]
+        old: Page = note.about[0]
         for mm in self._k.processes.values():
             for pte in mm.ptes.values():
                 value = pte._value

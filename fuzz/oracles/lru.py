@@ -36,8 +36,10 @@ class LruAgreesWithFlags:
         for zone in state.k.zones:
             for lru, pages in enumerate(zone.lists):
                 if zone.stat[lru] != len(pages):
-                    yield self._report(f"{zone.label()} counts {zone.stat[lru]} pages "
-                                       f"{LRU_NAMES[lru]}, {len(pages)} are")  # fmt: skip
+                    yield self._report(
+                        f"{zone.label()} counts {zone.stat[lru]} pages "
+                        f"{LRU_NAMES[lru]}, {len(pages)} are"
+                    )
                 for page in pages:
                     found.setdefault(page.pfn, []).append(lru)
         for page in state.k.pages.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot, vma_was_locked_throughout
-from kstate.flags import NR_MLOCK, PG_mlocked, TTU_UNMAP
+from kstate.flags import NR_MLOCK, TTU_UNMAP, PG_mlocked
 from kstate.machine import Note, Report
 from kstate.structs import PRESENT, Kernel, Page, Pte, VmAreaStruct
 
@@ -169,10 +169,11 @@ class RmapWalkKeepsMlocked:
             if (vma, pte) not in state.locked_mappings(page):
                 continue
             if vma_was_locked_throughout(self._k, vma, begin.log_at, begin.objects_count):
+                walk = begin.kind.partition("-")[0].replace("unmap", "reclaim")
                 yield Report(
                     self.id,
                     f"{pte.label()} in a VM_LOCKED vma maps {page.label()}, not PageMlocked: a "
-                    f"{'munlock' if begin.kind.startswith('munlock') else 'reclaim'} walk passed it by",
+                    f"{walk} walk passed it by",
                     "oracle",
                     (page.label(),),
                 )

@@ -24,15 +24,11 @@ class RefcountIsAccountedFor:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         k = state.k
-        cached = {
-            page.pfn for mapping in k.files.values() for page in mapping._page_tree.values()
-        }
+        cached = {page.pfn for mapping in k.files.values() for page in mapping._page_tree.values()}
         pooled = {page.pfn for page in k.pool.free}
         for page in k.pages.values():
             expected = (
-                len(state.mappings.get(page.pfn, ()))
-                + (page.pfn in cached)
-                + (page.pfn in pooled)
+                len(state.mappings.get(page.pfn, ())) + (page.pfn in cached) + (page.pfn in pooled)
             )
             if page._refcount != expected:
                 yield Report(

@@ -1,4 +1,4 @@
-"""Programs: what they are (prog.py), as text (text.py), made up (generate.py), changed (mutate.py)."""
+"""Programs: what they are (prog), as text (text), made up (generate), changed (mutate)."""
 
 from fuzz.prog.prog import Expect, Op, ProgError, Program, TurnSpec
 from fuzz.prog.text import parse, print_program

@@ -106,7 +106,7 @@ def related_op(rng: Random, ops: list[Op], words: Vocabulary, name: str = "") ->
 
 
 def _offers(op: Op, kind: str) -> list[Argument]:
-    """What an operation's arguments say about a type; a page says its slot, a slot its first page."""
+    """What its arguments say about a type; a page says its slot, a slot its first page."""
     offers: list[Argument] = []
     for its, value in zip(OPERATIONS[op.name].arguments, op.arguments, strict=True):
         if its == kind or (kind == PAGE and its == SLOT):
@@ -120,7 +120,7 @@ def partners(rng: Random, program: Program) -> list[tuple[Op, ...]]:
     """One task for each operation and process, in random order, to run beside a program's own."""
     ops = [op for section in (program.init, *program.tasks) for op in section]
     words = random_vocabulary(rng, program.size)
-    found = []
+    found: list[tuple[Op, ...]] = []
     for name in NAMES:
         op = related_op(rng, ops, words, name)
         found += [(Op(process, op.name, op.arguments),) for process in PROCESSES_USED]

@@ -18,6 +18,7 @@ TURNS_MAX = 4096
 PAGES_MAX = 256
 ZONES_MAX = 4
 PROCESSES = "ABCD"
+DEFAULT_SIZE = MachineSize()
 
 
 class ProgError(ValueError):
@@ -86,7 +87,7 @@ class Program:
     """A run's whole input. `comments`: (line of the canonical text, above it?, text)."""
 
     kernel: str = "v4.3"
-    size: MachineSize = MachineSize()
+    size: MachineSize = DEFAULT_SIZE
     init: tuple[Op, ...] = ()
     tasks: tuple[tuple[Op, ...], ...] = ()
     yield_at: tuple[str, ...] = ()

@@ -212,10 +212,11 @@ class _Parser:
         schedule = self._schedule(len(tasks))
         choices = self._choices() if schedule is None else None
         expects = []
-        while (line := self._peek()) is not None and line.text.startswith("expect "):
+        while self._is("expect "):
             expects.append(self._expect())
-        if line is not None:
-            raise ProgError(f"unexpected {_first_word(line.text)!r}", line.number, line.column)
+        extra = self._peek()
+        if extra is not None:
+            raise ProgError(f"unexpected {_first_word(extra.text)!r}", extra.number, extra.column)
         program = Program(
             spec, size, init, tuple(tasks), yield_at, faults, schedule, choices, tuple(expects)
         )
@@ -413,7 +414,9 @@ def _spec(text: str, place: _Line) -> str:
 
 
 def _op(line: _Line) -> Op:
-    words = [(match.group(), line.column + match.start()) for match in re.finditer(r"\S+", line.text)]
+    words = [
+        (match.group(), line.column + match.start()) for match in re.finditer(r"\S+", line.text)
+    ]
     process, column = words[0]
     if len(process) != 1 or process not in PROCESSES:
         raise ProgError(

@@ -61,7 +61,9 @@ def _stack() -> tuple[str, ...]:
     caller = frame.f_back
     while caller is not None and caller.f_code.co_name != "_perform":
         code = caller.f_code
-        if any(part in code.co_filename for part in MODEL_FILES) and not code.co_name.startswith("<"):
+        if any(part in code.co_filename for part in MODEL_FILES) and not code.co_name.startswith(
+            "<"
+        ):
             name = code.co_name
             if name not in HIDDEN and not name.startswith(("op_", "_visit")):
                 names.append(name)
@@ -148,9 +150,7 @@ def _rows(
     program: Program, steps: list[_Step], outcome: Outcome
 ) -> Iterator[tuple[int, str, list[str]]]:
     """(column, text, comments), in time order."""
-    starts = {
-        switch.log_at: switch for switch in outcome.machine.switches if switch.entered > 0
-    }
+    starts = {switch.log_at: switch for switch in outcome.machine.switches if switch.entered > 0}
     stacks: dict[int, tuple[str, ...]] = {}
     ops = {number: iter(task) for number, task in enumerate(program.tasks, 1)}
     pending = sorted(starts)
@@ -200,4 +200,3 @@ def _say(step: _Step, label: str) -> str:
     elif primitive.word in ("refcount", "mapcount") and step.results:
         results = f" = {step.results[0]}"
     return f"{primitive} {label}{results}"
-

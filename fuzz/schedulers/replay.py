@@ -22,8 +22,8 @@ class Diverged:
 class Replay:
     """Follows turns; one that cannot be followed is dropped and remembered in `diverged`.
 
-    Once tasks compete it is asked at every step while turns are left, even where only one task can run: arrivals at a
-    point are counted from the turn's start, none may be missed.
+    Once tasks compete it is asked at every step while turns are left, even where only one task
+    can run: arrivals at a point are counted from the turn's start, none may be missed.
     """
 
     def __init__(self, turns: Sequence[TurnSpec]) -> None:
@@ -56,8 +56,10 @@ class Replay:
                 if turn.kind in (BLOCKED, END):
                     self._advance()
                 else:
-                    self._drop(turn, f"cpu{turn.cpu} blocked or ended after "
-                                     f"{steps - self._started_at} steps")  # fmt: skip
+                    self._drop(
+                        turn,
+                        f"cpu{turn.cpu} blocked or ended after {steps - self._started_at} steps",
+                    )
                 continue
             if turn.kind == FOR:
                 left = turn.count - (steps - self._started_at)

@@ -45,9 +45,7 @@ def parse_scheduler(text: str) -> tuple[str, dict[str, int | None]]:
 def expand(text: str, profile_steps: Callable[[], int]) -> str:
     """The canonical spelling, with what the profile run tells filled in."""
     name, parameters = parse_scheduler(text)
-    filled = {
-        key: profile_steps() if value is None else value for key, value in parameters.items()
-    }
+    filled = {key: profile_steps() if value is None else value for key, value in parameters.items()}
     if not filled:
         return name
     return f"{name}({','.join(f'{key}={value}' for key, value in filled.items())})"

@@ -319,9 +319,7 @@ class Machine:
         self._granted = self.left = 0
 
     def _grant(self) -> None:
-        closely = (
-            self.observers or self._yield_at is not None or self.scheduler.every_step
-        )
+        closely = self.observers or self._yield_at is not None or self.scheduler.every_step
         steps = min(1 if closely else self._turn_left, self.steps_max - self.steps_done)
         self._granted = steps
         self.left = steps - 1
@@ -391,7 +389,9 @@ class Machine:
             )
             for task in self._alive
         ]
-        lines = [f"{who} waits for {what} held by {', '.join(by) or '?'}" for who, what, by in waits]
+        lines = [
+            f"{who} waits for {what} held by {', '.join(by) or '?'}" for who, what, by in waits
+        ]
         return Deadlock("; ".join(lines), waits)
 
     # ---- what a run tells ------------------------------------------------------------------

@@ -6,12 +6,12 @@ from kstate.flags import (
     FAULT_FLAG_ALLOW_RETRY,
     NR_FILE_PAGES,
     NR_SHMEM,
-    PG_swapbacked,
     VM_FAULT_LOCKED,
     VM_FAULT_NOPAGE,
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
+    PG_swapbacked,
 )
 from kstate.machine import (
     rcu_read_lock,
@@ -164,9 +164,7 @@ def lock_page_or_retry(page: Page, mm: MmStruct, flags: int) -> bool:
     return True
 
 
-def filemap_fault(
-    k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int
-) -> tuple[int, Page | None]:
+def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple[int, Page | None]:
     """Find the page for a fault; it comes back locked.
 
     Source:   mm/filemap.c filemap_fault(), v4.3.
@@ -195,9 +193,7 @@ def filemap_fault(
         return VM_FAULT_LOCKED, page
 
 
-def filemap_map_pages(
-    k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_pgoff: int
-) -> None:
+def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_pgoff: int) -> None:
     """Map what is cached around a fault, without waiting for anything.
 
     Source:   mm/filemap.c filemap_map_pages(), v4.3.
@@ -245,5 +241,3 @@ def filemap_page_mkwrite(k: Kernel, vma: VmAreaStruct, page: Page) -> int:
         return VM_FAULT_NOPAGE
     page_writeback.set_page_dirty(k, page)
     return VM_FAULT_LOCKED
-
-

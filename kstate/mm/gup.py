@@ -68,9 +68,7 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
     return page
 
 
-def populate_vma_page_range(
-    k: Kernel, vma: VmAreaStruct, start: int, end: int
-) -> tuple[int, bool]:
+def populate_vma_page_range(k: Kernel, vma: VmAreaStruct, start: int, end: int) -> tuple[int, bool]:
     """Fault in a range of one vma, marking pages on the way.
 
     Source:   mm/gup.c populate_vma_page_range(), __get_user_pages(), v4.3.

@@ -113,9 +113,7 @@ def do_anonymous_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flag
     return 0
 
 
-def do_fault(
-    k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flags: int, orig: PteVal
-) -> int:
+def do_fault(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flags: int, orig: PteVal) -> int:
     """First touch of a file page.
 
     Source:   mm/memory.c do_fault(), v4.3.    Context: mmap_sem held for read.
@@ -174,9 +172,7 @@ def do_fault_around(k: Kernel, vma: VmAreaStruct, address: int, pgoff: int) -> N
     """
     start = max(address & ~(FAULT_AROUND_PAGES - 1), vma.vm_start)
     pgoff -= address - start
-    max_pgoff = min(
-        pgoff + FAULT_AROUND_PAGES - 1, vma.vm_end - vma.vm_start + vma.vm_pgoff - 1
-    )
+    max_pgoff = min(pgoff + FAULT_AROUND_PAGES - 1, vma.vm_end - vma.vm_start + vma.vm_pgoff - 1)
     while pte_offset(vma.vm_mm, start).value.kind != NONE:
         pgoff += 1
         start += 1
@@ -300,9 +296,7 @@ def wp_page_shared(k: Kernel, vma: VmAreaStruct, pte: Pte, orig: PteVal, page: P
     return ret
 
 
-def wp_page_copy_zero(
-    k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, orig: PteVal
-) -> int:
+def wp_page_copy_zero(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, orig: PteVal) -> int:
     """Write to the zero page: a page of one's own takes its place.
 
     Source:   mm/memory.c wp_page_copy() for a pte without a page, v4.3.

@@ -19,11 +19,6 @@ from kstate.flags import (
     NR_FILE_PAGES,
     NR_MLOCK,
     NR_SHMEM,
-    PG_active,
-    PG_locked,
-    PG_mlocked,
-    PG_unevictable,
-    PG_writeback,
     PGMIGRATE_FAIL,
     PGMIGRATE_SUCCESS,
     SWAP_AGAIN,
@@ -32,6 +27,10 @@ from kstate.flags import (
     TTU_MIGRATION,
     VM_LOCKED,
     VM_WRITE,
+    PG_locked,
+    PG_mlocked,
+    PG_unevictable,
+    PG_writeback,
 )
 from kstate.machine import (
     down_read,
@@ -128,9 +127,7 @@ def putback_movable_pages(k: Kernel, pages: list[Page]) -> None:
         vmscan.putback_lru_page(k, page)
 
 
-def remove_migration_pte(
-    k: Kernel, new: Page, vma: VmAreaStruct, address: int, old: Page
-) -> int:
+def remove_migration_pte(k: Kernel, new: Page, vma: VmAreaStruct, address: int, old: Page) -> int:
     """Turn one migration entry for `old` back into a pte, of `new`.
 
     Source:   mm/migrate.c remove_migration_pte(), v4.3.       Patches: P03.
@@ -507,4 +504,3 @@ def _isolate_for_move(
             page.zone.stat[vmscan.isolated_counter(page)] += 1
     swap.put_page(k, page)
     return status, pages
-

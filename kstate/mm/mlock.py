@@ -11,8 +11,6 @@ from kstate.flags import (
     FOLL_GET,
     NR_MLOCK,
     PAGEVEC_SIZE,
-    PG_locked,
-    PG_lru,
     SWAP_AGAIN,
     SWAP_MLOCK,
     UNEVICTABLE_PGCLEARED,
@@ -22,6 +20,8 @@ from kstate.flags import (
     UNEVICTABLE_PGSTRANDED,
     VM_LOCKED,
     VM_SPECIAL,
+    PG_locked,
+    PG_lru,
 )
 from kstate.machine import (
     down_write,
@@ -348,5 +348,3 @@ def sys_munlock(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
     error = do_mlock(k, mm, start, end, False)
     up_write(mm.mmap_sem)
     return error
-
-

@@ -54,7 +54,7 @@ def vma_adjust(
 
     Source:   mm/mmap.c vma_adjust(), v4.3.
     Context:  mmap_sem held for write; takes i_mmap_rwsem and the anon_vma's rwsem for write.
-    Args:     moves: (vma, new start, new end), page numbers. insert, remove: vmas that appear or go.
+    Args:     moves: (vma, new start, new end), page numbers. insert, remove: what appears, goes.
     """
     if mapping is not None:
         down_write(mapping.i_mmap_rwsem)
@@ -134,8 +134,9 @@ def vma_merge(
     whole = start == vma.vm_start and end == vma.vm_end
     anon_vma = vma.anon_vma or (before and before.anon_vma) or (after and after.anon_vma) or None
     if before is not None and after is not None:
-        vma_adjust([(before, before.vm_start, after.vm_end)], vma.vm_file, anon_vma,
-                   remove=[vma, after])  # fmt: skip
+        vma_adjust(
+            [(before, before.vm_start, after.vm_end)], vma.vm_file, anon_vma, remove=[vma, after]
+        )
         return before
     if before is not None:
         moves = [(before, before.vm_start, end)]

@@ -56,13 +56,9 @@ def clear_page_dirty_for_io(k: Kernel, page: Page) -> bool:
     Context:  page locked.                     Bugs: BUG: page not locked.
     Left out: page_mkclean: its only caller here has unmapped the page.
     """
-    BUG_ON(
-        not page._flags & PG_locked, "bug-clear-page-dirty-unlocked", "!PageLocked(page)"
-    )
+    BUG_ON(not page._flags & PG_locked, "bug-clear-page-dirty-unlocked", "!PageLocked(page)")
     if not TestClearPageDirty(page):
         return False
     if mapping_cap_account_dirty(page):
         page.zone.stat[NR_FILE_DIRTY] -= 1
     return True
-
-

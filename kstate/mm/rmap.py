@@ -9,8 +9,6 @@ from kstate.flags import (
     MM_FILEPAGES,
     NR_ANON_PAGES,
     NR_FILE_MAPPED,
-    PG_locked,
-    PG_lru,
     SWAP_AGAIN,
     SWAP_FAIL,
     SWAP_MLOCK,
@@ -20,6 +18,8 @@ from kstate.flags import (
     TTU_MIGRATION,
     TTU_MUNLOCK,
     VM_LOCKED,
+    PG_locked,
+    PG_lru,
 )
 from kstate.machine import (
     down_read,

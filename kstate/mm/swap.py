@@ -9,12 +9,12 @@ from kstate.flags import (
     LRU_UNEVICTABLE,
     NR_MLOCK,
     PAGEVEC_SIZE,
-    PG_active,
-    PG_lru,
-    PG_unevictable,
     UNEVICTABLE_PGMLOCKED,
     VM_LOCKED,
     VM_SPECIAL,
+    PG_active,
+    PG_lru,
+    PG_unevictable,
 )
 from kstate.machine import (
     borrow_cpu,
@@ -236,9 +236,7 @@ def release_pages(k: Kernel, pages: list[Page]) -> None:
                     spin_unlock_irq(zone.lru_lock)
                 zone = page.zone
                 spin_lock_irq(zone.lru_lock)
-            VM_BUG_ON_PAGE(
-                not page._flags & PG_lru, "vm-bug-release-pages-lru", "!PageLRU(page)"
-            )
+            VM_BUG_ON_PAGE(not page._flags & PG_lru, "vm-bug-release-pages-lru", "!PageLRU(page)")
             ClearPageLRU(page)
             del_page_from_lru_list(page, zone, page_off_lru(page))
         ClearPageActive(page)

@@ -7,9 +7,6 @@ from kstate.flags import (
     LRU_INACTIVE_FILE,
     NR_ISOLATED_ANON,
     NR_ISOLATED_FILE,
-    PG_active,
-    PG_lru,
-    PG_unevictable,
     SWAP_AGAIN,
     SWAP_FAIL,
     SWAP_MLOCK,
@@ -17,6 +14,9 @@ from kstate.flags import (
     UNEVICTABLE_PGCULLED,
     UNEVICTABLE_PGRESCUED,
     VM_LOCKED,
+    PG_active,
+    PG_lru,
+    PG_unevictable,
 )
 from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import filemap, page_alloc, rmap, swap
