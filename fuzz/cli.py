@@ -88,7 +88,7 @@ def load(path: Path) -> Program:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(message=version_text())
+@click.version_option(version_text(), message="%(version)s")
 def cli() -> None:
     """Find, replay, draw and minimise page-migration races in a model of Linux v4.3 and v4.4."""
 

@@ -1,0 +1,43 @@
+"""What must never be reported: every schedule with up to 2 preemptions, on the clean kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzz.campaign.driver import Driver, Options
+from fuzz.corpus import program_files, races_folder, read_program
+from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, explore
+from kstate.patches import CLEAN
+
+FILES = program_files(races_folder())
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_no_schedule_of_a_race_file_shows_anything_on_the_clean_kernel(path) -> None:  # type: ignore[no-untyped-def]
+    result = explore(read_program(path), CLEAN, preemptions=2)
+    assert result.findings == {}
+    assert result.verdict == EXHAUSTED
+
+
+def test_2f_is_what_the_thread_argued() -> None:
+    """With single-page munlock no schedule leaks the page; with pagevec munlock one does."""
+    program = read_program(races_folder() / "2f.prog")
+    single = explore(
+        program, "v4.3+alt:single-page-munlock", preemptions=2, only="mlocked-page-leak"
+    )
+    pagevec = explore(program, "v4.3", preemptions=2, only="mlocked-page-leak", stop_at_first=True)
+    assert single.verdict == EXHAUSTED
+    assert pagevec.verdict == REFUTED
+
+
+def test_a_search_that_runs_out_of_budget_proves_nothing() -> None:
+    program = read_program(races_folder() / "2b-i-munlock.prog")
+    assert explore(program, CLEAN, preemptions=2, runs_max=50).verdict == UNDETERMINED
+
+
+@pytest.mark.parametrize(("kernel", "allowed"), [(CLEAN, set()), ("v4.4", {"nr-mlock-mismatch"})])
+def test_a_short_campaign_finds_nothing_that_is_not_there(kernel: str, allowed: set[str]) -> None:
+    driver = Driver(Options(kernel, "safe", runs_max=6000))
+    for _ in driver.events():
+        pass
+    assert set(driver.status.counts) <= allowed
