@@ -35,10 +35,10 @@ def test_a_patch_of_ones_own_is_a_toggle_at_one_line(tmp_path: Path) -> None:
     for package in ("kstate", "fuzz", "corpus"):
         shutil.copytree(ROOT / package, tmp_path / package)
     target = tmp_path / "kstate" / "mm" / "rmap.py"
-    source = target.read_text()
+    before, function, after = target.read_text().partition("def try_to_unmap_one(")
     anchor = "        if vma.vm_flags & VM_LOCKED:\n"
-    assert source.count(anchor) == 1
-    target.write_text(source.replace(anchor, anchor + patch))
+    assert anchor in after
+    target.write_text(before + function + after.replace(anchor, anchor + patch, 1))
     commands = re.findall(r"^kfuzz (replay \S+ --kernel \S+)$", README, re.MULTILINE)
     shown = []
     for command in commands:
