@@ -269,6 +269,31 @@ _TABLE: tuple[FindingInfo, ...] = (
         "VM_BUG_ON_PAGE(page_count(page) != 0)",
         "include/linux/pagemap.h page_unfreeze_refs()",
     ),
+    _bug("bug-list-del", "list_del corruption", "lib/list_debug.c __list_del_entry()"),
+    _bug("bug-set-anon-rmap", "BUG_ON(!anon_vma)", "mm/rmap.c __page_set_anon_rmap()"),
+    _bug(
+        "vm-bug-new-anon-rmap-address",
+        "VM_BUG_ON_VMA(address outside vma)",
+        "mm/rmap.c page_add_new_anon_rmap()",
+    ),
+    _bug(
+        "vm-bug-isolate-lru-pages",
+        "VM_BUG_ON_PAGE(!PageLRU(page))",
+        "mm/vmscan.c isolate_lru_pages()",
+    ),
+    _bug(
+        "vm-bug-shrink-page-list-kept",
+        "VM_BUG_ON_PAGE(PageLRU(page) || PageUnevictable(page))",
+        "mm/vmscan.c shrink_page_list()",
+    ),
+    _bug(
+        "bug-remove-mapping-unlocked", "BUG_ON(!PageLocked(page))", "mm/vmscan.c __remove_mapping()"
+    ),
+    _bug(
+        "bug-remove-mapping-other",
+        "BUG_ON(mapping != page_mapping(page))",
+        "mm/vmscan.c __remove_mapping()",
+    ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
     FindingInfo(

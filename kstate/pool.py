@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kstate.flags import EAGAIN, EBUSY, ENOENT, MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
 from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
-from kstate.mm import migrate, swap
+from kstate.mm import memory, migrate, swap
 from kstate.pageflags import (
     ClearPageLRU,
     PageLRU,
@@ -44,10 +44,10 @@ def pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     Returns:  0, -ENOENT: nothing mapped there; -EBUSY: not on the LRU; -EAGAIN: not migrated;
               -ENOMEM: the pool is empty.
     """
-    pte = mm.ptes.get(address)
-    if pte is None or pte._value.kind != PRESENT or pte._value.page is None:
+    value = memory.pte_offset(mm, address).value
+    page = value.page  # only a number to start from: the page is checked from here on
+    if value.kind != PRESENT or page is None:
         return ENOENT
-    page = pte._value.page  # only a number to start from: the page is checked from here on
     swap.lru_add_drain(k)
     pages: list[Page] = []
     zone = page.zone

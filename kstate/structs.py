@@ -14,6 +14,7 @@ from kstate.flags import (
 )
 from kstate.machine import (
     LOAD,
+    KernelBug,
     Machine,
     Mutex,
     MutexClass,
@@ -25,6 +26,7 @@ from kstate.machine import (
     Task,
     step,
 )
+from kstate.machine.machine import calling_function
 
 # ---- lock classes ------------------------------------------------------------------------------
 PTL = SpinLockClass("ptl")
@@ -56,6 +58,9 @@ _TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
 _GIVE_FREE = Primitive("free_one_page", "free_list", results=1)
 _LOAD_SLOT = Primitive("load", "page_tree", LOAD, results=1)
 _STORE_SLOT = Primitive("store", "page_tree", results=2)
+_GET_MM_USER = Primitive("get_mm_user", "mm_users", results=1)
+_PUT_MM_USER = Primitive("put_mm_user", "mm_users", results=1)
+_BEGIN_EXIT = Primitive("begin_exit", "mm_users")
 _INC_ANON_VMA = Primitive("atomic_inc_not_zero", "anon_vma.refcount", results=1)
 _DEC_ANON_VMA = Primitive("atomic_dec_and_test", "anon_vma.refcount", results=1)
 
@@ -293,11 +298,13 @@ class MmStruct:
     """struct mm_struct, and the process that owns it.
 
     page_table_lock: one ptl for the whole address space, which fits in one page table here.
-    vmas: by address. rss: file pages, anonymous pages. users: mm_users, one per thread at work.
+    vmas: by address. rss: file pages, anonymous pages. _users: mm_users, the
+    process itself and each of its threads at work. _exiting: it takes no new threads.
     """
 
     __slots__ = (
-        "exiting",
+        "_exiting",
+        "_users",
         "id",
         "locked_vm",
         "machine",
@@ -306,7 +313,6 @@ class MmStruct:
         "page_table_lock",
         "ptes",
         "rss",
-        "users",
         "vmas",
     )
 
@@ -319,12 +325,34 @@ class MmStruct:
         self.ptes: dict[int, Pte] = {}
         self.rss = [0, 0]
         self.locked_vm = 0
-        self.users = 1
-        self.exiting = False
+        self._users = 1
+        self._exiting = False
         self.id = machine.register(self)
 
     def label(self) -> str:
         return self.name
+
+
+def get_mm_user(mm: MmStruct) -> bool:
+    """A thread of the process begins to work; False where the process is gone."""
+    log = step(_GET_MM_USER, mm)
+    alive = not mm._exiting
+    mm._users += alive
+    log.append(alive)
+    return alive
+
+
+def put_mm_user(mm: MmStruct) -> bool:
+    """mm_users, dec and test."""
+    log = step(_PUT_MM_USER, mm)
+    mm._users -= 1
+    log.append(mm._users)
+    return mm._users == 0
+
+
+def begin_exit(mm: MmStruct) -> None:
+    step(_BEGIN_EXIT, mm)
+    mm._exiting = True
 
 
 class AnonVma:
@@ -441,9 +469,13 @@ def list_add(page: Page, zone: Zone, lru: int) -> None:
 
 
 def list_del(page: Page, zone: Zone, lru: int) -> None:
-    """Unlink from an LRU list; lru_lock held."""
+    """Unlink from an LRU list, whichever it is on, as list_del() does; lru_lock held."""
     step(_LRU_DEL, page).append(lru)
-    zone.lists[lru].remove(page)
+    linked = [pages for pages in (zone.lists[lru], *zone.lists) if page in pages]
+    if not linked:
+        where = calling_function(1)
+        raise KernelBug("bug-list-del", f"kernel BUG at {where}: list_del corruption", where)
+    linked[0].remove(page)
 
 
 def take_free_page(k: Kernel, zone: Zone) -> Page | None:

@@ -18,6 +18,7 @@ from kstate.flags import (
     FAULT_FLAG_WRITE,
     SIGBUS,
     SIGSEGV,
+    VM_FAULT_FROZEN,
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
@@ -27,7 +28,14 @@ from kstate.flags import (
 )
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import memory, migrate, mlock, mmap, swap, vmscan
-from kstate.structs import Kernel, MmStruct, touch_pte
+from kstate.structs import (
+    Kernel,
+    MmStruct,
+    begin_exit,
+    get_mm_user,
+    put_mm_user,
+    touch_pte,
+)
 
 SLOTS_COUNT = 4
 SLOT_PAGES = 2
@@ -80,10 +88,13 @@ def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
             up_read(mm.mmap_sem)
             return SIGSEGV
         ret = memory.handle_mm_fault(k, vma, address, flags)
-        if ret & VM_FAULT_RETRY:
+        if ret & VM_FAULT_RETRY:  # mmap_sem is dropped already; once more, and wait under it
             flags &= ~FAULT_FLAG_ALLOW_RETRY
             continue
         up_read(mm.mmap_sem)
+        flags |= FAULT_FLAG_ALLOW_RETRY  # the next fault is another
+        if ret & VM_FAULT_FROZEN:
+            migrate.migration_entry_unfrozen(memory.pte_offset(mm, address))
         if ret & VM_FAULT_SIGBUS:
             return SIGBUS
         if ret & VM_FAULT_OOM:
@@ -137,9 +148,15 @@ def op_move(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
 
 
 def op_exit(k: Kernel, mm: MmStruct) -> int:
-    mm.exiting = True
-    mm.users -= 1  # the process's own; threads at work hold theirs
+    begin_exit(mm)
+    mmput(k, mm)  # the process's own; threads at work hold theirs
     return 0
+
+
+def mmput(k: Kernel, mm: MmStruct) -> None:
+    """Drop a user of an address space; the last one takes it down. Source: kernel/fork.c, v4.3."""
+    if put_mm_user(mm):
+        mmap.exit_mmap(k, mm)
 
 
 def op_shrink(k: Kernel, mm: MmStruct, node: int) -> int:
@@ -260,14 +277,10 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
     """
     k.machine.note("operation-begin", process, name, arguments)
     mm = k.processes.get(process)
-    if mm is None or mm.exiting:
-        ret = ESRCH
-    else:
-        mm.users += 1
+    ret = ESRCH
+    if mm is not None and get_mm_user(mm):
         ret = OPERATIONS[name].call(k, mm, *arguments)
-        mm.users -= 1
-        if mm.users == 0:
-            mmap.exit_mmap(k, mm)
+        mmput(k, mm)
     k.machine.note("operation-end", process, name, arguments, ret)
     return ret
 

@@ -170,16 +170,9 @@ def mutex_unlock(lock: Mutex) -> None:
         machine.woke()
 
 
-def _read_grantable(sem: RwSem, task: Task) -> bool:
-    """No writer is active, and nobody but readers is queued before it."""
-    if sem.writer is not None:
-        return False
-    for waiter, writes in sem.queue:
-        if waiter is task:
-            return True
-        if writes:
-            return False
-    return False
+def _read_granted(sem: RwSem, task: Task) -> bool:
+    """Whoever released it has made this queued reader an active one."""
+    return task in sem.readers
 
 
 def _write_grantable(sem: RwSem, task: Task) -> bool:
@@ -216,7 +209,7 @@ class RwSemClass:
         self.down_read = Primitive("down_read", name, results=1)
         self.down_write = Primitive("down_write", name, results=1)
         self.read_granted = Primitive(
-            "down_read_granted", name, ready=_read_grantable, holders=_sem_holders
+            "down_read_granted", name, ready=_read_granted, holders=_sem_holders
         )
         self.write_granted = Primitive(
             "down_write_granted", name, ready=_write_grantable, holders=_sem_holders
@@ -232,7 +225,8 @@ class RwSem:
 
     Source: kernel/locking/rwsem-xadd.c, v4.3. A contended acquisition is two events: it joins the
     queue, then it is granted. A queued writer blocks later readers and fails read trylocks, though
-    only readers hold the semaphore; readers at the head of the queue join active readers.
+    only readers hold the semaphore; readers at the head of the queue are active as soon as a writer
+    has released it, before they run.
     Left out: optimistic spinning and lock stealing by a writer that has not queued.
     """
 
@@ -262,15 +256,9 @@ def down_read(sem: RwSem) -> None:
         sem.readers.append(task)
         return
     log.append(0)
-    waiter = (task, False)
-    sem.queue.append(waiter)
-    if not _read_grantable(sem, task):
-        machine.interrupt()
+    sem.queue.append((task, False))
+    machine.interrupt()
     step(sem.kind.read_granted, sem)
-    sem.queue.remove(waiter)
-    sem.readers.append(task)
-    if machine.wakes:
-        machine.woke()
 
 
 def down_read_trylock(sem: RwSem) -> bool:
@@ -330,6 +318,8 @@ def up_write(sem: RwSem) -> None:
         raise context_error(f"{machine.current.name} releases {sem.label()}, not held for write")
     step(sem.kind.up_write, sem)
     sem.writer = None
+    while sem.queue and not sem.queue[0][1]:
+        sem.readers.append(sem.queue.pop(0)[0])
     if machine.wakes:
         machine.woke()
 

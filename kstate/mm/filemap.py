@@ -55,19 +55,24 @@ def find_get_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
     Context:  RCU. A count frozen by somebody who is mid-way is waited for, not spun on.
     """
     rcu_read_lock(k.machine)
+    page = _lookup(k, mapping, index)
+    rcu_read_unlock(k.machine)
+    return page
+
+
+def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
+    """The page in a slot, with a reference: look, take the reference, look again."""
     while True:
         page = radix_tree_lookup(mapping, index)
         if page is None:
-            break
+            return None
         if not get_page_unless_zero(page):
             if mapping._page_tree.get(index) is page and page._refcount == 0:
                 retry_when_changed((page, "_refcount"), (mapping, "_tree_version"))
             continue
         if radix_tree_lookup(mapping, index) is page:
-            break
+            return page
         swap.put_page(k, page)
-    rcu_read_unlock(k.machine)
-    return page
 
 
 def find_lock_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
@@ -128,18 +133,21 @@ def __delete_from_page_cache(mapping: AddressSpace, page: Page) -> None:
     BUG_ON(page._mapcount > 0, "bug-delete-mapped-page", "page_mapped(page)")
 
 
-def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace) -> bool:
+def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> bool:
     """Read the file around a missing page; files here are shorter than the window.
 
     Source:   mm/filemap.c do_sync_mmap_readahead(), page_cache_read(), v4.3.
-    Context:  mmap_sem held for read.          Returns: False where there was no memory.
+    Context:  mmap_sem held for read.          Returns: False where there was no memory
+              for the page that is wanted; the others are read as far as there is any.
     """
-    for index in range(mapping.i_pages):
+    for index in (*range(mapping.i_pages), wanted):
         if radix_tree_lookup(mapping, index) is not None:
             continue
         page = page_alloc.alloc_page(k)
         if page is None:
-            return False
+            if index == wanted:
+                return False
+            continue
         if add_to_page_cache_locked(mapping, page, index):
             swap.lru_cache_add_inactive(k, page)
             SetPageUptodate(page)  # the read itself: a RAM disk answers at once
@@ -179,7 +187,7 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
     while True:
         page = find_get_page(k, mapping, pgoff)
         if page is None:
-            if not do_sync_mmap_readahead(k, mapping):
+            if not do_sync_mmap_readahead(k, mapping, pgoff):
                 return VM_FAULT_OOM, None
             continue
         if not lock_page_or_retry(page, vma.vm_mm, flags):
@@ -204,11 +212,8 @@ def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_
     assert mapping is not None
     rcu_read_lock(k.machine)
     for offset in range(pgoff, max_pgoff + 1):
-        page = radix_tree_lookup(mapping, offset)
-        if page is None or not get_page_unless_zero(page):
-            continue
-        if radix_tree_lookup(mapping, offset) is not page:
-            swap.put_page(k, page)
+        page = _lookup(k, mapping, offset)
+        if page is None:
             continue
         if not PageUptodate(page) or not trylock_page(page):
             swap.put_page(k, page)

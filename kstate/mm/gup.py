@@ -12,6 +12,7 @@ from kstate.flags import (
     FOLL_POPULATE,
     FOLL_TOUCH,
     FOLL_WRITE,
+    VM_FAULT_FROZEN,
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
@@ -22,7 +23,7 @@ from kstate.flags import (
     VM_WRITE,
 )
 from kstate.machine import down_read, spin_lock, spin_unlock, up_read
-from kstate.mm import memory, mlock, mmap, page_writeback, swap
+from kstate.mm import memory, migrate, mlock, mmap, page_writeback, swap
 from kstate.pageflags import PageDirty, get_page, trylock_page, unlock_page
 from kstate.structs import NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
 
@@ -86,6 +87,9 @@ def populate_vma_page_range(k: Kernel, vma: VmAreaStruct, start: int, end: int) 
             if foll & FOLL_WRITE:
                 fault_flags |= FAULT_FLAG_WRITE
             ret = memory.handle_mm_fault(k, vma, address, fault_flags)
+            if ret & VM_FAULT_FROZEN:
+                migrate.migration_entry_unfrozen(memory.pte_offset(vma.vm_mm, address))
+                continue
             if ret & VM_FAULT_OOM:
                 return (address - start) or ENOMEM, True
             if ret & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV):

@@ -57,7 +57,8 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
 
     Source:   mm/memory.c handle_mm_fault(), handle_pte_fault(), v4.3.
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the ptl.
-    Returns:  VM_FAULT_* bits; 0 means try the access again.
+    Returns:  VM_FAULT_* bits; 0 means try the access again, VM_FAULT_FROZEN once what was met
+              half-way has changed.
     Left out: huge pages, NUMA hinting, swap entries, userfaultfd.
     """
     pte = pte_offset(vma.vm_mm, address)
@@ -67,16 +68,18 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
             return do_anonymous_page(k, vma, address, pte, flags)
         return do_fault(k, vma, address, pte, flags, entry)
     if entry.kind == MIGRATION:
-        migrate.migration_entry_wait(k, pte)
-        return 0
+        return migrate.migration_entry_wait(k, pte)
     spin_lock(pte.lock)
     if not pte_same(pte.value, entry):
         spin_unlock(pte.lock)
         return 0
-    write = bool(flags & FAULT_FLAG_WRITE)
-    if write and not entry.write:
-        return do_wp_page(k, vma, address, pte, entry)
-    set_pte_at(pte, pte_with(entry, write=entry.write, dirty=entry.dirty or write, young=True))
+    if flags & FAULT_FLAG_WRITE:
+        if not entry.write:
+            return do_wp_page(k, vma, address, pte, entry)
+        # x86's ptep_set_access_flags() stores for a write only; a read's bit is the MMU's to set.
+        changed = pte_with(entry, write=True, dirty=True, young=True)
+        if not pte_same(entry, changed):
+            set_pte_at(pte, changed)
     spin_unlock(pte.lock)
     return 0
 

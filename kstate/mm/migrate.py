@@ -25,6 +25,7 @@ from kstate.flags import (
     TTU_IGNORE_ACCESS,
     TTU_IGNORE_MLOCK,
     TTU_MIGRATION,
+    VM_FAULT_FROZEN,
     VM_LOCKED,
     VM_WRITE,
     PG_locked,
@@ -168,28 +169,38 @@ def remove_migration_ptes(k: Kernel, old: Page, new: Page) -> None:
     )
 
 
-def migration_entry_wait(k: Kernel, pte: Pte) -> None:
+def migration_entry_wait(k: Kernel, pte: Pte) -> int:
     """A fault met a migration entry: wait until that migration is over.
 
     Source:   mm/migrate.c migration_entry_wait(), __migration_entry_wait(), v4.3.
     Context:  mmap_sem held for read; takes the ptl.
+    Returns:  0, or VM_FAULT_FROZEN: its count is frozen, the migration is about to replace it.
     Bugs:     BUG: the old page is not locked.
     """
     spin_lock(pte.lock)
     value = pte.value
     if value.kind != MIGRATION:
         spin_unlock(pte.lock)
-        return
+        return 0
     page = migration_entry_to_page(value)
     if not get_page_unless_zero(page):
         spin_unlock(pte.lock)
-        # Its count is frozen: the migration is about to replace it. The fault is tried again.
-        if page._refcount == 0 and pte._value is value:
-            retry_when_changed((pte, "_value"), (page, "_refcount"))
-        return
+        return VM_FAULT_FROZEN
     spin_unlock(pte.lock)
     wait_on_page_locked(page)
     swap.put_page(k, page)
+    return 0
+
+
+def migration_entry_unfrozen(pte: Pte) -> None:
+    """Sleep while a fault would only meet the same frozen count again.
+
+    Source:   none: the kernel faults again and again, see MODEL.md.
+    """
+    value = pte._value
+    page = value.page
+    if value.kind == MIGRATION and page is not None and page._refcount == 0:
+        retry_when_changed((pte, "_value"), (page, "_refcount"))
 
 
 def migrate_page_move_mapping(

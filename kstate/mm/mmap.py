@@ -97,6 +97,7 @@ def split_vma(k: Kernel, vma: VmAreaStruct, at: int, *, new_below: bool) -> VmAr
     Source:   mm/mmap.c split_vma(), __split_vma(), v4.3.
     Context:  mmap_sem held for write; takes the rmap locks for write.
     Args:     new_below: the new vma is the lower part, else the upper.
+    Left out: the moment in which both vmas are in the anon_vma at full size (anon_vma_clone).
     Returns:  the new vma.
     """
     if new_below:

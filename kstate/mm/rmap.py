@@ -254,7 +254,11 @@ def page_add_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
 
 
 def __page_set_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
-    """Source: mm/rmap.c __page_set_anon_rmap(), v4.3. Context: ptl held."""
+    """Source: mm/rmap.c __page_set_anon_rmap(), v4.3. Context: ptl held.
+
+    Bugs:     BUG: the vma has no anon_vma.
+    """
+    BUG_ON(vma.anon_vma is None, "bug-set-anon-rmap", "!anon_vma")
     page.mapping = vma.anon_vma
     page.index = memory.linear_page_index(vma, address)
 
@@ -263,7 +267,13 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
     """The first mapping of a new anonymous page, which need not be locked.
 
     Source:   mm/rmap.c page_add_new_anon_rmap(), v4.3.        Context: ptl held.
+    Bugs:     VM_BUG: the address is outside the vma.
     """
+    VM_BUG_ON_PAGE(
+        not vma.vm_start <= address < vma.vm_end,
+        "vm-bug-new-anon-rmap-address",
+        "address < vma->vm_start || address >= vma->vm_end",
+    )
     SetPageSwapBacked(page)
     atomic_inc_and_test_mapcount(page)
     page.zone.stat[NR_ANON_PAGES] += 1
@@ -307,8 +317,7 @@ def page_referenced(k: Kernel, page: Page) -> tuple[int, int]:
         pte = page_check_address(page, vma, address)
         if pte is None:
             return SWAP_AGAIN
-        flags = vma.vm_flags
-        if flags & VM_LOCKED:
+        if vma.vm_flags & VM_LOCKED:
             spin_unlock(pte.lock)
             vm_flags |= VM_LOCKED
             return SWAP_FAIL
@@ -316,7 +325,7 @@ def page_referenced(k: Kernel, page: Page) -> tuple[int, int]:
         spin_unlock(pte.lock)
         if young:
             referenced += 1
-            vm_flags |= flags
+            vm_flags |= vma.vm_flags  # read again, without the ptl
         mapcount -= 1
         return SWAP_AGAIN if mapcount else SWAP_SUCCESS
 

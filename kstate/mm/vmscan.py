@@ -15,6 +15,7 @@ from kstate.flags import (
     UNEVICTABLE_PGRESCUED,
     VM_LOCKED,
     PG_active,
+    PG_locked,
     PG_lru,
     PG_unevictable,
 )
@@ -22,6 +23,7 @@ from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import filemap, page_alloc, rmap, swap
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    ClearPageActive,
     ClearPageLRU,
     ClearPageUnevictable,
     PageDirty,
@@ -45,7 +47,7 @@ from kstate.pageflags import (
 )
 from kstate.structs import AddressSpace, Kernel, Page, Zone
 
-KEEP, RECLAIM, ACTIVATE = 0, 1, 2
+KEEP, RECLAIM, ACTIVATE, CULL = 0, 1, 2, 3
 SWAP_CLUSTER_MAX = 32
 
 
@@ -146,11 +148,12 @@ def __isolate_lru_page(page: Page) -> bool:
     Source:   mm/vmscan.c __isolate_lru_page(), v4.3.
     Context:  lru_lock held.
     Returns:  False where it is being freed under us.
-    Bugs:     BUG: unevictable.
+    Bugs:     VM_BUG: not PG_lru. BUG: unevictable.
     """
     BUG_ON(
         page._flags & PG_unevictable != 0, "bug-isolate-unevictable", "__isolate_lru_page -EINVAL"
     )
+    VM_BUG_ON_PAGE(not page._flags & PG_lru, "vm-bug-isolate-lru-pages", "!PageLRU(page)")
     if not PageLRU(page) or not get_page_unless_zero(page):
         return False
     ClearPageLRU(page)
@@ -174,10 +177,12 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
             spin_lock_irq(zone.lru_lock)
             continue
         SetPageLRU(page)
-        swap.add_page_to_lru_list(page, zone, swap.page_lru(page))
+        lru = swap.page_lru(page)
+        swap.add_page_to_lru_list(page, zone, lru)
         if put_page_testzero(page):
             ClearPageLRU(page)
-            swap.del_page_from_lru_list(page, zone, swap.page_off_lru(page))
+            ClearPageActive(page)
+            swap.del_page_from_lru_list(page, zone, lru)
             to_free.append(page)
     return to_free
 
@@ -192,9 +197,10 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
     Left out: anonymous pages and swap, writeback, dirty pages (kept), buffers.
     """
     kept: list[Page] = []
-    freed = 0
+    freed: list[Page] = []
     for page in page_list:
         if not trylock_page(page):
+            _check_kept(page)
             kept.append(page)
             continue
         VM_BUG_ON_PAGE(
@@ -206,20 +212,31 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
             continue
         outcome = _try_to_reclaim(k, page)
         if outcome == RECLAIM:
-            freed += 1
-            page_alloc.free_hot_cold_page(k, page)
+            freed.append(page)
             continue
         if outcome == ACTIVATE:
             SetPageActive(page)
         unlock_page(page)
+        if outcome != CULL:
+            _check_kept(page)
         kept.append(page)
-    return freed, kept
+    for page in freed:
+        page_alloc.free_hot_cold_page(k, page)
+    return len(freed), kept
+
+
+def _check_kept(page: Page) -> None:
+    VM_BUG_ON_PAGE(
+        page._flags & (PG_lru | PG_unevictable) != 0,
+        "vm-bug-shrink-page-list-kept",
+        "PageLRU(page) || PageUnevictable(page)",
+    )
 
 
 def _try_to_reclaim(k: Kernel, page: Page) -> int:
     """The part of shrink_page_list between the page lock and its fate.
 
-    Returns:  RECLAIM: it has no reference and no lock left. KEEP or ACTIVATE: still locked.
+    Returns:  RECLAIM: it has no reference and no lock left. KEEP, ACTIVATE or CULL: still locked.
     """
     references = page_check_references(k, page)
     if references != RECLAIM:
@@ -229,7 +246,9 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
         ret = rmap.try_to_unmap(k, page, TTU_UNMAP)
         if ret == SWAP_FAIL:
             return ACTIVATE
-        if ret in (SWAP_AGAIN, SWAP_MLOCK):
+        if ret == SWAP_MLOCK:
+            return CULL
+        if ret == SWAP_AGAIN:
             return KEEP
     if PageDirty(page):
         return KEEP
@@ -266,8 +285,13 @@ def __remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
 
     Source:   mm/vmscan.c __remove_mapping(), v4.3.
     Context:  page locked; takes tree_lock. On success the page's count stays frozen at 0.
+    Bugs:     BUG: page not locked; mapping is not the page's.
     Left out: shadow entries, swap cache.
     """
+    BUG_ON(not page._flags & PG_locked, "bug-remove-mapping-unlocked", "!PageLocked(page)")
+    BUG_ON(
+        page._mapping is not mapping, "bug-remove-mapping-other", "mapping != page_mapping(page)"
+    )
     spin_lock_irq(mapping.tree_lock)
     if not page_freeze_refs(page, 2):
         spin_unlock_irq(mapping.tree_lock)

@@ -110,13 +110,13 @@ def test_every_mutation_of_a_valid_program_is_valid_and_runs() -> None:
 def test_sampling_counts_hits_and_says_when_the_first_came() -> None:
     program = read_program(races_folder() / "7a.prog")
     spelling = expand("pct(depth=2)", lambda: 100)
-    result = sample(program, "v4.3", spelling, 300, 0)
-    assert 0 < result.hits < 300
+    result = sample(program, "v4.3", spelling, 1500, 0)
+    assert 0 < result.hits < 1500
     assert result.findings["bug-newpage-trylock"] == result.hits
     assert result.first_hit is not None
-    assert sample(program, "v4.3", spelling, 300, 0) == result
-    assert sample(program, "v4.4", spelling, 300, 0).hits == 0
-    assert sample(program, "v4.3", spelling, 300, 0, ignore=frozenset(result.findings)).hits == 0
+    assert sample(program, "v4.3", spelling, 1500, 0) == result
+    assert sample(program, "v4.4", spelling, 1500, 0).hits == 0
+    assert sample(program, "v4.3", spelling, 1500, 0, ignore=frozenset(result.findings)).hits == 0
 
 
 def test_schedulers_are_spelled_canonically() -> None:

@@ -262,6 +262,17 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "vm-bug-unlock-page": lambda k, p: unlock_page(p),
     "vm-bug-get-page": freed_then_referenced,
     "vm-bug-put-page": dropped_once_too_often,
+    "bug-list-del": lambda k, p: swap.del_page_from_lru_list(p, p.zone, 0),
+    "bug-set-anon-rmap": lambda k, p: rmap.page_add_new_anon_rmap(p, vma_of(k), 0),
+    "vm-bug-new-anon-rmap-address": lambda k, p: rmap.page_add_new_anon_rmap(p, vma_of(k), 99),
+    "vm-bug-isolate-lru-pages": lambda k, p: vmscan.__isolate_lru_page(p),
+    "vm-bug-shrink-page-list-kept": having(
+        PG_lru | PG_locked, lambda k, p: vmscan.shrink_page_list(k, [p], p.zone)
+    ),
+    "bug-remove-mapping-unlocked": lambda k, p: vmscan.__remove_mapping(k, k.files["f0"], p),
+    "bug-remove-mapping-other": having(
+        PG_locked, lambda k, p: vmscan.__remove_mapping(k, k.files["f0"], p)
+    ),
     "vm-bug-unfreeze-refs": lambda k, p: page_unfreeze_refs(p, 1),
 }  # fmt: skip
 # release_pages tests PG_lru without lru_lock and asserts it with: only another CPU could make the
