@@ -169,6 +169,7 @@ def run_command(
                 click.echo(_status_line(event), err=True)
         else:
             if event.minimised:
+                found.pop(event.replaces, None)
                 found[event.name] = event
             if as_json:
                 emit({"event": "finding", **_found(event)})
@@ -213,6 +214,7 @@ def _found(event: Found) -> dict[str, Any]:
         "name": event.name,
         "folder": str(event.folder) if event.folder else None,
         "minimised": event.minimised,
+        "replaces": event.replaces,
         "operations": event.program.operations_count(),
         "program": print_program(event.program),
     }

@@ -3,25 +3,26 @@
 Two kinds of round take turns.
 - Growing: a sequential test, operations and then one more, made up or mutated; it joins the corpus
   if it behaves in a new way. No schedules: a run each.
-- Pairing (after Snowboard, Gong et al., SOSP 2021): the last operations of a test run against one
-  other operation. If the two conflict, schedules are tried: directed preemptions for pairs of
-  accesses seldom tried, then random samplers.
+- Pairing (after Snowboard, Gong et al., SOSP 2021): the last operation of a test runs against two
+  others. If the tasks conflict, schedules are tried: directed preemptions for pairs of accesses
+  seldom tried, then random samplers. Kinds of operation are paired evenly, but for what a pair
+  still shows.
 Nothing here knows a race: operations are drawn evenly, energy goes where behaviour is rare. No
 clock, no global random: a seed and a number of rounds decide everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from random import Random
 
 from fuzz.campaign.directed import Access, Directed, accesses, conflict
 from fuzz.coverage import Feature, features
 from fuzz.explore import Deviate, Deviation
-from fuzz.prog.generate import generate, partners
+from fuzz.prog.generate import NAMES, generate, partner
 from fuzz.prog.mutate import mutate
-from fuzz.prog.prog import ChoicesSpec, Op, Program
+from fuzz.prog.prog import ChoicesSpec, Program
 from fuzz.run import Outcome, run
 from fuzz.schedulers import expand, make_scheduler
 from kstate.machine import Choices
@@ -45,12 +46,20 @@ class Hit:
 
 @dataclass
 class Entry:
-    """A test the corpus keeps. partners: what its last operations are still to be paired with."""
+    """A test the corpus keeps. Its task is its last operation. paired: rounds it was paired in."""
 
     program: Program
     features: frozenset[Feature]
     paired: int = 0
-    partners: list[tuple[Op, ...]] = field(default_factory=list)
+
+
+@dataclass
+class Pairing:
+    """Two kinds of operation side by side. rounds: spent on them. news: features they were first to
+    show."""
+
+    rounds: int = 0
+    news: int = 0
 
 
 class Campaign:
@@ -65,7 +74,8 @@ class Campaign:
         self.counts: dict[Feature, int] = {}
         self.runs = 0
         self.rounds = 0
-        self.directed = Directed()
+        self.directed = Directed(self.rng)
+        self.pairings: dict[tuple[str, str], Pairing] = {}
 
     def round(self) -> Iterator[Hit]:
         """Grow or pair; yields what shows a finding."""
@@ -82,9 +92,7 @@ class Campaign:
         if not self.corpus or rng.random() < FRESH_SHARE:
             program = generate(rng, self.kernel)
         else:
-            program = mutate(
-                rng, self._entry(self._rarity).program, rng.choice(self.corpus).program
-            )
+            program = mutate(rng, self._entry().program, rng.choice(self.corpus).program)
         program = _in_order(program)
         outcome = run(program, None, Deviate((), record=False), Choices())
         self.runs += 1
@@ -112,12 +120,30 @@ class Campaign:
         return Entry(program, frozenset(found))
 
     def _pair(self) -> Iterator[Hit]:
-        entry = self._entry(self._unpaired_rarity)
+        name, other = self._next_pairing()
+        entries = [entry for entry in self.corpus if entry.program.tasks[0][0].name == name]
+        entry = max(entries, key=self._unpaired_rarity)
         entry.paired += 1
-        if not entry.partners:
-            entry.partners = partners(self.rng, entry.program)
-        program = replace(entry.program, tasks=(entry.program.tasks[0], entry.partners.pop()))
-        yield from self._schedules(program)
+        beside = (
+            partner(self.rng, entry.program, other),
+            partner(self.rng, entry.program, self.rng.choice(NAMES)),
+        )
+        before = len(self.counts)
+        yield from self._schedules(replace(entry.program, tasks=(entry.program.tasks[0], beside)))
+        pairing = self.pairings[name, other]
+        pairing.rounds += 1
+        pairing.news += len(self.counts) - before
+
+    def _next_pairing(self) -> tuple[str, str]:
+        """The two kinds of operation that had the least attention for what they still show."""
+        last = dict.fromkeys(entry.program.tasks[0][0].name for entry in self.corpus)
+        for name in last:
+            for other in NAMES:
+                self.pairings.setdefault((name, other), Pairing())
+        return min(
+            self.pairings,
+            key=lambda pair: self.pairings[pair].rounds / (1 + self.pairings[pair].news) ** 0.5,
+        )
 
     def _schedules(self, program: Program) -> Iterator[Hit]:
         """Run a program with each task first; then, if the tasks conflict, in other ways."""
@@ -161,12 +187,12 @@ class Campaign:
             yield Hit(replace(program, choices=ChoicesSpec(spelling, choices.used())), outcome)
         self._count(features(program, outcome))
 
-    def _entry(self, energy: Callable[[Entry], float]) -> Entry:
+    def _entry(self) -> Entry:
         """The one with the rarest features among a few (Boehme et al., Entropic, FSE 2020: energy
         by rarity), favouring short programs."""
         entries = self.corpus
         drawn = [entries[self.rng.randrange(len(entries))] for _ in range(TOURNAMENT)]
-        return max(drawn, key=energy)
+        return max(drawn, key=self._rarity)
 
     def _rarity(self, entry: Entry) -> float:
         rare = sum(1 / self.counts[feature] for feature in entry.features)

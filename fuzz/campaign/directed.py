@@ -8,13 +8,13 @@ happens in, not by a race detector; each pair is tried a few times, the less tri
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from fuzz.explore import Deviation
 from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
 
-TRIES_PER_PAIR = 2
 PER_PROGRAM_MAX = 8
 
 Pair = tuple[str, int, str, int]  # operation, point of the task that is left; the same of the other
@@ -119,7 +119,8 @@ def conflict(orders: list[list[Access]]) -> bool:
 class Directed:
     """Which pairs have been tried how often; the campaign runs what it proposes."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
         self.tried: dict[Pair, int] = {}
 
     def propose(
@@ -127,7 +128,8 @@ class Directed:
     ) -> list[tuple[Deviation, ...]]:
         """Schedules in which `first` begins and is left for `other` before a conflicting access.
 
-        Only those with a pair that has not been tried enough; proposing one counts as trying it."""
+        A pair that was tried n times comes again with probability 1 / (1 + n): where it led
+        nowhere, another program may still lead somewhere. Proposing a pair counts as trying it."""
         by_word: dict[tuple[int, str], list[Access]] = {}
         for access in theirs:
             by_word.setdefault((access.operand, access.word), []).append(access)
@@ -139,7 +141,7 @@ class Directed:
                 if (access.stores or their.stores) and not excluded(access, their)
             ]
             tries = {pair: self.tried.get(pair, 0) for pair in pairs}
-            fresh = [pair for pair, count in tries.items() if count < TRIES_PER_PAIR]
+            fresh = [pair for pair, count in tries.items() if self.rng.random() * (1 + count) < 1]
             if fresh and access.step > 0:
                 candidates.append((min(tries[pair] for pair in fresh), access.step, fresh))
         proposed: list[tuple[Deviation, ...]] = []

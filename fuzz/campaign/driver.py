@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from fuzz.run import run
 
 MINIMISED_PER_ID = 3  # different crashes of one finding worth a folder of their own
 STATUS_EVERY_S = 2.0
+GC_THRESHOLD = 50_000
+SEARCH_SHARE = 0.8  # of the time; the rest is for making reproducers smaller
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Status:
 
 @dataclass(frozen=True)
 class Found:
-    """A crash that has a folder. folder: None where none was asked for. minimised: final form."""
+    """A crash that has a folder. folder: None where none was asked for. minimised: smaller than it
+    was found. replaces: the name of one told before that this is a smaller form of."""
 
     id: str
     name: str
     folder: Path | None
     program: Program
     minimised: bool
+    replaces: str = ""
 
 
 Event = Status | Found
@@ -71,6 +76,7 @@ class Driver:
         self.status = Status()
         self.stopped = False
         self._known: set[str] = set()
+        self._best: dict[str, tuple[str, Program, Path | None]] = {}
         self._minimised: dict[str, int] = {}
         self._written = 0
         self._started = time.monotonic()
@@ -81,6 +87,8 @@ class Driver:
 
     def events(self) -> Iterator[Event]:
         """Run. Everything found is on disk before it is told."""
+        gc.freeze()  # what is here stays; a run's own garbage is collected in bigger batches
+        gc.set_threshold(GC_THRESHOLD)
         last = self._started
         while not self._over():
             for hit in self.campaign.round():
@@ -92,15 +100,23 @@ class Driver:
             if now - last >= STATUS_EVERY_S:
                 last = now
                 yield self._refreshed()
+        for name, found in sorted(self._best.items()):
+            if not self._out_of_time(1.0):
+                yield from self._polish(name, found)
         yield self._refreshed()
 
     def _over(self) -> bool:
-        options = self.options
+        """Is the search to end? The last of the time is for making reproducers smaller."""
+        runs_max = self.options.runs_max
+        if runs_max is not None and self.campaign.runs >= runs_max:
+            return True
+        return self._out_of_time(SEARCH_SHARE)
+
+    def _out_of_time(self, share: float) -> bool:
         if self.stopped:
             return True
-        if options.runs_max is not None and self.campaign.runs >= options.runs_max:
-            return True
-        return options.time_s is not None and time.monotonic() - self._started >= options.time_s
+        time_s = self.options.time_s
+        return time_s is not None and time.monotonic() - self._started >= share * time_s
 
     def _refreshed(self) -> Status:
         status = self.status
@@ -123,19 +139,18 @@ class Driver:
             if self._minimised.get(id, 0) >= MINIMISED_PER_ID or f"{id}-{raw}" in self._known:
                 continue
             self._known.add(f"{id}-{raw}")
-            first = id not in self._minimised
             self._minimised[id] = self._minimised.get(id, 0) + 1
-            yield from self._keep(reproducer(hit.program, hit.outcome, id), id, first)
+            yield from self._keep(reproducer(hit.program, hit.outcome, id), id)
 
-    def _keep(self, program: Program, id: str, first: bool) -> Iterator[Event]:
-        """Save as found, then as small as it gets; the first of an id takes its time."""
+    def _keep(self, program: Program, id: str) -> Iterator[Event]:
+        """Save as found, then smaller."""
         crashes = self.options.crashes
         outcome = run(program)
         rough: Path | None = None
         if crashes is not None:
             rough = save(crashes, program, outcome, id)
             yield Found(id, rough.name, rough, program, False)
-        minimal = minimise(program, id, research=first, stop=lambda: self.stopped)
+        minimal = minimise(program, id, research=False, stop=lambda: self._out_of_time(1.0))
         if minimal is None:
             return
         name = folder_name(minimal.program, minimal.outcome, id)
@@ -148,7 +163,23 @@ class Driver:
             folder = save(crashes, minimal.program, minimal.outcome, id)
             if rough is not None and rough != folder:
                 _remove(rough)
+        self._best.setdefault(name, (id, minimal.program, folder))
         yield Found(id, name, folder, minimal.program, True)
+
+    def _polish(self, name: str, best: tuple[str, Program, Path | None]) -> Iterator[Event]:
+        """Make a reproducer smaller with all means: also by looking for other schedules."""
+        id, program, folder = best
+        stop = lambda: self._out_of_time(1.0)  # noqa: E731
+        minimal = minimise(program, id, research=True, stop=stop)
+        if minimal is None or minimal.program == program:
+            return
+        better = folder_name(minimal.program, minimal.outcome, id)
+        if folder is not None:
+            saved = save(folder.parent, minimal.program, minimal.outcome, id)
+            if saved != folder:
+                _remove(folder)
+            folder = saved
+        yield Found(id, better, folder, minimal.program, True, name)
 
     def _save_corpus(self) -> None:
         corpus = self.options.corpus

@@ -116,13 +116,7 @@ def _offers(op: Op, kind: str) -> list[Argument]:
     return offers
 
 
-def partners(rng: Random, program: Program) -> list[tuple[Op, ...]]:
-    """One task for each operation and process, in random order, to run beside a program's own."""
+def partner(rng: Random, program: Program, name: str) -> Op:
+    """An operation of a kind to run beside a program's own, on what those work on."""
     ops = [op for section in (program.init, *program.tasks) for op in section]
-    words = random_vocabulary(rng, program.size)
-    found: list[tuple[Op, ...]] = []
-    for name in NAMES:
-        op = related_op(rng, ops, words, name)
-        found += [(Op(process, op.name, op.arguments),) for process in PROCESSES_USED]
-    rng.shuffle(found)
-    return found
+    return related_op(rng, ops, random_vocabulary(rng, program.size), name)
