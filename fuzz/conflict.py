@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome
-from kstate.machine import Event, Report, dependent
+from kstate.machine import Report, dependent
 
 
 @dataclass(frozen=True)
@@ -27,36 +27,23 @@ def conflict_of(outcome: Outcome) -> Conflict | None:
     machine = outcome.machine
     events = list(machine.events())
     for switch in reversed(machine.switches):
-        if not switch.preempted or switch.left == 0:
+        if not switch.preempted or switch.left == 0 or switch.point is None:
             continue
-        between: list[Event] = []
-        resumed = False
-        for event in events:
-            if event.log_at < switch.log_at:
-                continue
-            if event.task != switch.left:
-                if not resumed:
-                    between.append(event)
-                continue
-            resumed = True
+        later = [event for event in events if event.log_at >= switch.log_at]
+        resumes = next((e.log_at for e in later if e.task == switch.left), len(machine.log))
+        between = [event for event in later if event.log_at < resumes]
+        # What it was about to do comes first, whether or not it ever got to it.
+        left = [(switch.point, switch.operand)]
+        left += [(e.point, e.operand) for e in later if e.task == switch.left]
+        for point, operand in left:
             for early in between:
-                if dependent(event.point, event.operand, early.point, early.operand):
+                if dependent(point, operand, early.point, early.operand):
                     return Conflict(
                         machine.tasks[switch.left].name,
-                        event.point.name,
+                        point.name,
                         machine.tasks[early.task].name,
                         early.point.name,
-                        machine.objects[event.operand].label(),
-                    )
-        if not resumed and switch.point is not None:
-            for early in between:
-                if dependent(switch.point, switch.operand, early.point, early.operand):
-                    return Conflict(
-                        machine.tasks[switch.left].name,
-                        switch.point.name,
-                        machine.tasks[early.task].name,
-                        early.point.name,
-                        machine.objects[switch.operand].label(),
+                        machine.objects[operand].label(),
                     )
     return None
 

@@ -54,7 +54,6 @@ FOLL_WRITE = 1 << 0
 FOLL_TOUCH = 1 << 1
 FOLL_GET = 1 << 2
 FOLL_DUMP = 1 << 3
-FOLL_FORCE = 1 << 4
 FOLL_POPULATE = 1 << 6
 
 # include/linux/rmap.h: what try_to_unmap is for, and what it answers
@@ -73,12 +72,10 @@ SWAP_MLOCK = 3
 LRU_INACTIVE_ANON = 0
 LRU_ACTIVE_ANON = 1
 LRU_INACTIVE_FILE = 2
-LRU_ACTIVE_FILE = 3
 LRU_UNEVICTABLE = 4
 NR_LRU_LISTS = 5
 LRU_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 
-NR_FREE_PAGES = 5
 NR_MLOCK = 6
 NR_ANON_PAGES = 7
 NR_FILE_MAPPED = 8
@@ -88,22 +85,6 @@ NR_ISOLATED_ANON = 11
 NR_ISOLATED_FILE = 12
 NR_FILE_DIRTY = 13
 NR_ZONE_COUNTERS = 14
-ZONE_COUNTER_NAMES = (
-    "NR_INACTIVE_ANON",
-    "NR_ACTIVE_ANON",
-    "NR_INACTIVE_FILE",
-    "NR_ACTIVE_FILE",
-    "NR_UNEVICTABLE",
-    "NR_FREE_PAGES",
-    "NR_MLOCK",
-    "NR_ANON_PAGES",
-    "NR_FILE_MAPPED",
-    "NR_FILE_PAGES",
-    "NR_SHMEM",
-    "NR_ISOLATED_ANON",
-    "NR_ISOLATED_FILE",
-    "NR_FILE_DIRTY",
-)
 
 # include/linux/vm_event_item.h
 UNEVICTABLE_PGCULLED = "unevictable_pgs_culled"
@@ -121,14 +102,13 @@ MM_ANONPAGES = 1
 
 # include/linux/migrate_mode.h, and why a migration is done
 MIGRATE_ASYNC = 0
-MIGRATE_SYNC_LIGHT = 1
 MIGRATE_SYNC = 2
 MIGRATEPAGE_SUCCESS = 0
 
 PAGEVEC_SIZE = 14
 
 # include/uapi/asm-generic/errno-base.h, and the signals a user access can end in
-EPERM, ENOENT, ESRCH, ENXIO, EAGAIN = -1, -2, -3, -6, -11
+ENOENT, ESRCH, EAGAIN = -2, -3, -11
 ENOMEM, EACCES, EFAULT, EBUSY, ENODEV, EINVAL = -12, -13, -14, -16, -19, -22
 SIGBUS, SIGSEGV = -1007, -1011
 

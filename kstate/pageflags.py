@@ -17,7 +17,6 @@ from kstate.flags import (
     PG_private,
     PG_referenced,
     PG_swapbacked,
-    PG_swapcache,
     PG_unevictable,
     PG_uptodate,
     PG_writeback,
@@ -114,8 +113,6 @@ TestClearPageUnevictable = _test_and_clear(PG_unevictable)
 PageMlocked = _tester(PG_mlocked)
 TestSetPageMlocked = _test_and_set(PG_mlocked)
 PageWriteback = _tester(PG_writeback)
-PagePrivate = _tester(PG_private)
-PageSwapCache = _tester(PG_swapcache)
 
 _CLEAR_MLOCKED = Primitive("test_and_clear_bit", "flags.mlocked", results=1)
 

@@ -146,7 +146,6 @@ SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
 ALL: frozenset[str] = frozenset(p.toggle for p in TABLE)
 BY_NAME: dict[str, Patch] = {p.name: p for p in TABLE}
 BY_TOGGLE: dict[str, Patch] = {p.toggle: p for p in TABLE}
-COMMIT = re.compile(r"[0-9a-f]{12}")
 SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 

@@ -33,7 +33,6 @@ class Replay:
     def begin(self, choices: Choices) -> None:
         self.at = 0
         self.diverged: Diverged | None = None
-        self.dropped = 0
         self.every_step = False  # until tasks compete
         self._restart()
 
@@ -93,7 +92,6 @@ class Replay:
         if self.diverged is None:
             wanted = f"cpu{turn.cpu} {turn.kind} {turn.point or turn.count}"
             self.diverged = Diverged(self.at, wanted, actual)
-        self.dropped += 1
         self._advance()
 
     def finish(self) -> Diverged | None:
