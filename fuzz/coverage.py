@@ -27,6 +27,12 @@ _NUMBERS = frozenset(
     ("pte", "mapping", "index", "pagevec", "page_tree", "free_list", "machine", "refcount")
 )
 _OPERATION = {name: number for number, name in enumerate(OPERATIONS, 1)}
+_NAME = {number: name for name, number in _OPERATION.items()}
+
+
+def operation_of(feature: Feature) -> str:
+    """The kind of operation a behaviour or an ending belongs to; of the rest, none."""
+    return _NAME.get(feature[0], "") if len(feature) < 4 else ""
 
 
 def features(program: Program, outcome: Outcome) -> set[Feature]:

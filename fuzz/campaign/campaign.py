@@ -14,11 +14,11 @@ clock, no global random: a seed and a number of rounds decide everything.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from fuzz.campaign.directed import Access, Directed, accesses, conflict
-from fuzz.coverage import Feature, features
+from fuzz.coverage import Feature, features, operation_of
 from fuzz.explore import Deviate, Deviation
 from fuzz.prog.generate import NAMES, generate, partner
 from fuzz.prog.mutate import mutate
@@ -46,11 +46,12 @@ class Hit:
 
 @dataclass
 class Entry:
-    """A test the corpus keeps. Its task is its last operation. paired: rounds it was paired in."""
+    """A test the corpus keeps. Its task is its last operation. paired: rounds it had with each kind
+    of operation beside it."""
 
     program: Program
     features: frozenset[Feature]
-    paired: int = 0
+    paired: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,10 +102,11 @@ class Campaign:
         found = features(program, outcome)
         new = self._count(found)
         if new and len(self.corpus) < CORPUS_MAX:
-            self.corpus.append(self._trimmed(program, new))
+            self.corpus += self._trimmed(program, new)
 
-    def _trimmed(self, program: Program, new: set[Feature]) -> Entry:
-        """Drop every operation that the new features do not need; the last one is the task."""
+    def _trimmed(self, program: Program, new: set[Feature]) -> list[Entry]:
+        """Drop every operation that the new features do not need. An entry for each that is left
+        and may have shown one, as the task, and what came before it."""
         ops = program.init + program.tasks[0]
         found: set[Feature] = new
         for at in range(len(ops) - 1, -1, -1):
@@ -117,13 +119,20 @@ class Campaign:
             if new <= shown:
                 ops, program, found = fewer, candidate, shown
         self._count(found - new)
-        return Entry(program, frozenset(found))
+        kinds = {operation_of(feature) for feature in new}
+        ends = {at for at, op in enumerate(ops, 1) if op.name in kinds} | {len(ops)}
+        return [
+            Entry(
+                replace(program, init=ops[: end - 1], tasks=(ops[end - 1 : end],)), frozenset(found)
+            )
+            for end in sorted(ends)
+        ]
 
     def _pair(self) -> Iterator[Hit]:
         name, other = self._next_pairing()
         entries = [entry for entry in self.corpus if entry.program.tasks[0][0].name == name]
-        entry = max(entries, key=self._unpaired_rarity)
-        entry.paired += 1
+        entry = min(entries, key=lambda entry: (entry.paired.get(other, 0), -self._rarity(entry)))
+        entry.paired[other] = entry.paired.get(other, 0) + 1
         beside = (
             partner(self.rng, entry.program, other),
             partner(self.rng, entry.program, self.rng.choice(NAMES)),
@@ -197,9 +206,6 @@ class Campaign:
     def _rarity(self, entry: Entry) -> float:
         rare = sum(1 / self.counts[feature] for feature in entry.features)
         return rare / (4 + entry.program.operations_count())
-
-    def _unpaired_rarity(self, entry: Entry) -> float:
-        return self._rarity(entry) / (1 + entry.paired)
 
     def _count(self, found: set[Feature]) -> set[Feature]:
         """Count a run's features; returns those that are new."""

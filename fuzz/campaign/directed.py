@@ -33,6 +33,11 @@ class Access:
     operation: str
     held: frozenset[tuple[int, bool]]
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Operation and point, whatever the object."""
+        return self.operation, self.number
+
 
 def accesses(outcome: Outcome, task: int) -> list[Access]:
     """What `task` does in a run in which it goes first, until another task runs."""
@@ -122,6 +127,7 @@ class Directed:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.tried: dict[Pair, int] = {}
+        self.cuts: dict[tuple[str, int], int] = {}
 
     def propose(
         self, first: int, mine: list[Access], other: int, theirs: list[Access]
@@ -129,11 +135,14 @@ class Directed:
         """Schedules in which `first` begins and is left for `other` before a conflicting access.
 
         A pair that was tried n times comes again with probability 1 / (1 + n): where it led
-        nowhere, another program may still lead somewhere. Proposing a pair counts as trying it."""
+        nowhere, another program may still lead somewhere. Of those that come, the places where a
+        task was left least often go first (Lemieux and Sen, FairFuzz, ASE 2018: aim at what is
+        rare). Proposing a pair counts as trying it.
+        """
         by_word: dict[tuple[int, str], list[Access]] = {}
         for access in theirs:
             by_word.setdefault((access.operand, access.word), []).append(access)
-        candidates: list[tuple[int, int, list[Pair]]] = []
+        candidates: list[tuple[int, float, Access, list[Pair]]] = []
         for access in mine:
             pairs = [
                 (access.operation, access.number, their.operation, their.number)
@@ -143,10 +152,14 @@ class Directed:
             tries = {pair: self.tried.get(pair, 0) for pair in pairs}
             fresh = [pair for pair, count in tries.items() if self.rng.random() * (1 + count) < 1]
             if fresh and access.step > 0:
-                candidates.append((min(tries[pair] for pair in fresh), access.step, fresh))
+                candidates.append(
+                    (self.cuts.get(access.place, 0), self.rng.random(), access, fresh)
+                )
         proposed: list[tuple[Deviation, ...]] = []
-        for _, step, fresh in sorted(candidates)[:PER_PROGRAM_MAX]:
+        candidates.sort(key=lambda candidate: candidate[:2])
+        for _, _, access, fresh in candidates[:PER_PROGRAM_MAX]:
+            self.cuts[access.place] = self.cuts.get(access.place, 0) + 1
             for pair in fresh:
                 self.tried[pair] = self.tried.get(pair, 0) + 1
-            proposed.append(((0, first), (step, other)))
+            proposed.append(((0, first), (access.step, other)))
         return proposed

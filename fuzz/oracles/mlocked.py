@@ -78,37 +78,40 @@ class MigrationKeepsMlocked:
     id = "mlock-lost-by-migration"
 
     def attach(self, k: Kernel) -> None:
-        pass
+        self._begun: dict[tuple[int, int], Note] = {}
+        self._ended: list[tuple[Note, Note]] = []
+        k.machine.subscribe("migration-begin", self._begin)
+        k.machine.subscribe("migration-end", self._end)
+
+    def _begin(self, note: Note) -> None:
+        self._begun[note.task, note.about[0].id] = note
+
+    def _end(self, note: Note) -> None:
+        self._ended.append((self._begun.pop((note.task, note.about[0].id)), note))
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
-        k = state.k
-        begun: dict[tuple[int, int], Note] = {}
-        for note in k.machine.notes:
-            if note.kind == "migration-begin":
-                begun[note.task, note.about[0].id] = note
-            elif note.kind == "migration-end":
-                page, newpage, rc, was_mlocked, cleared = note.about
-                begin = begun.pop((note.task, page.id))
-                if not was_mlocked or cleared is None:
-                    continue
-                by, at = cleared
-                result = newpage if rc == 0 else page
-                if by != note.task or at < begin.log_at or result._flags & PG_mlocked:
-                    continue
-                if rc == 0 and _cleared_after(result, note.log_at):
-                    continue
-                if rc != 0 and result.cleared_mlocked != cleared:
-                    continue
-                for vma, pte in state.locked_mappings(result):
-                    if vma_was_locked_throughout(k, vma, begin.log_at, begin.objects_count):
-                        yield Report(
-                            self.id,
-                            f"{pte.label()} in a VM_LOCKED vma maps {result.label()}, not "
-                            f"PageMlocked: migration of {page.label()} lost the flag",
-                            "oracle",
-                            (page.label(), result.label()),
-                        )
-                        break
+        for begin, end in self._ended:
+            page, newpage, rc, was_mlocked, cleared = end.about
+            if not was_mlocked or cleared is None:
+                continue
+            by, at = cleared
+            result = newpage if rc == 0 else page
+            if by != end.task or at < begin.log_at or result._flags & PG_mlocked:
+                continue
+            if rc == 0 and _cleared_after(result, end.log_at):
+                continue
+            if rc != 0 and result.cleared_mlocked != cleared:
+                continue
+            for vma, pte in state.locked_mappings(result):
+                if vma_was_locked_throughout(state.k, vma, begin.log_at, begin.objects_count):
+                    yield Report(
+                        self.id,
+                        f"{pte.label()} in a VM_LOCKED vma maps {result.label()}, not "
+                        f"PageMlocked: migration of {page.label()} lost the flag",
+                        "oracle",
+                        (page.label(), result.label()),
+                    )
+                    break
 
 
 def _cleared_after(page: Page, log_at: int) -> bool:
