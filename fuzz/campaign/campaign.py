@@ -65,7 +65,8 @@ class Pairing:
 
 class Campaign:
     """One stream of rounds. `runs`: so far. `corpus`: entries in order. `counts`: how many runs had
-    each feature."""
+    each feature. `sequential`: those that tests without schedules have shown: what only a pair has
+    shown is still news to the corpus."""
 
     def __init__(self, kernel: str, seed: int | str, initial: tuple[Program, ...] = ()) -> None:
         self.kernel = kernel
@@ -73,6 +74,7 @@ class Campaign:
         self.initial = [replace(program.bare(), kernel=kernel) for program in initial]
         self.corpus: list[Entry] = []
         self.counts: dict[Feature, int] = {}
+        self.sequential: set[Feature] = set()
         self.runs = 0
         self.rounds = 0
         self.directed = Directed(self.rng)
@@ -100,7 +102,9 @@ class Campaign:
         if outcome.findings:
             yield Hit(program, outcome)
         found = features(program, outcome)
-        new = self._count(found)
+        self._count(found)
+        new = found - self.sequential
+        self.sequential |= found
         if new and len(self.corpus) < CORPUS_MAX:
             self.corpus += self._trimmed(program, new)
 
@@ -119,6 +123,7 @@ class Campaign:
             if new <= shown:
                 ops, program, found = fewer, candidate, shown
         self._count(found - new)
+        self.sequential |= found
         kinds = {operation_of(feature) for feature in new}
         ends = {at for at, op in enumerate(ops, 1) if op.name in kinds} | {len(ops)}
         return [
@@ -207,16 +212,11 @@ class Campaign:
         rare = sum(1 / self.counts[feature] for feature in entry.features)
         return rare / (4 + entry.program.operations_count())
 
-    def _count(self, found: set[Feature]) -> set[Feature]:
-        """Count a run's features; returns those that are new."""
+    def _count(self, found: set[Feature]) -> None:
+        """Count a run's features."""
         counts = self.counts
-        new = set()
         for feature in found:
-            count = counts.get(feature, 0)
-            counts[feature] = count + 1
-            if not count:
-                new.add(feature)
-        return new
+            counts[feature] = counts.get(feature, 0) + 1
 
 
 def _in_order(program: Program) -> Program:

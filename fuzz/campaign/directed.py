@@ -15,7 +15,7 @@ from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
 
-PER_PROGRAM_MAX = 8
+PER_PROGRAM_MAX = 4
 
 Pair = tuple[str, int, str, int]  # operation, point of the task that is left; the same of the other
 
