@@ -50,7 +50,7 @@ class Entry:
     of operation beside it."""
 
     program: Program
-    features: frozenset[Feature]
+    features: tuple[Feature, ...]
     paired: dict[str, int] = field(default_factory=dict)
 
 
@@ -128,7 +128,8 @@ class Campaign:
         ends = {at for at, op in enumerate(ops, 1) if op.name in kinds} | {len(ops)}
         return [
             Entry(
-                replace(program, init=ops[: end - 1], tasks=(ops[end - 1 : end],)), frozenset(found)
+                replace(program, init=ops[: end - 1], tasks=(ops[end - 1 : end],)),
+                tuple(sorted(found)),
             )
             for end in sorted(ends)
         ]

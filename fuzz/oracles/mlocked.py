@@ -98,8 +98,8 @@ class MigrationKeepsMlocked:
             result = newpage if rc == 0 else page
             if by != end.task or at < begin.log_at or result._flags & PG_mlocked:
                 continue
-            if rc == 0 and _cleared_after(result, end.log_at):
-                continue
+            if rc == 0 and _cleared_after(result, begin.log_at):
+                continue  # the migration gave newpage the flag; somebody else took it away
             if rc != 0 and result.cleared_mlocked != cleared:
                 continue
             for vma, pte in state.locked_mappings(result):

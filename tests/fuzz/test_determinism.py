@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from fuzz.campaign.driver import Driver, Options
 from fuzz.explore import explore
+from fuzz.prog import parse
 from fuzz.prog.generate import generate
 from fuzz.prog.prog import Program
 from fuzz.replay import replay_file
@@ -79,8 +83,6 @@ def test_written_down_turns_replay_to_the_same_trace() -> None:
     for number in range(300):
         program, scheduler, choices = numbered(number)
         first = run(program, None, scheduler, choices)
-        from dataclasses import replace
-
         again = run(replace(program, schedule=write_down(first)))
         assert again.diverged is None, number
         assert again.trace_hash == first.trace_hash, number
@@ -106,6 +108,39 @@ def test_a_campaign_with_a_seed_gives_the_same_corpus_and_crashes(tmp_path: Path
     assert any("corpus" in path for path in contents[0])
 
 
+TURNS = "kfuzz 1\nkernel: v4.3\nmachine: cpus=2 zones=2 pages=8 pool=0\ninit:\n" + (
+    "  A map 0 tmpfs_shared\n  B map 0 tmpfs_shared\n  A read 0.0\n  B read 0.0\n"
+    "cpu0:\n  A munlock 0.0 +1\n  A mlock 0.0 +1\ncpu1:\n  B mlock 0.0 +1\nschedule:\n"
+)
+PTL = "mm/gup.py:follow_page_mask spin_lock"
+
+
+@pytest.mark.parametrize(
+    ("turn", "next_point", "results"),
+    [
+        (f"cpu1 until {PTL}(ptl) #1", f"{PTL}(ptl)", 0),
+        (f"cpu1 until {PTL}(ptl@B) #1", f"{PTL}(ptl)", 0),
+        (f"cpu1 through {PTL}(ptl) #1", "mm/gup.py:follow_page_mask load(pte)", 1),
+    ],
+)
+def test_a_turn_stops_where_it_says(turn: str, next_point: str, results: int) -> None:
+    outcome = run(parse(f"{TURNS}  {turn}\n  cpu0 for 7\n  cpu1 to end\n"))
+    assert outcome.diverged is None
+    switches = [switch for switch in outcome.machine.switches if switch.entered > 0]
+    assert [switch.entered for switch in switches] == [2, 1, 2, 1]
+    assert switches[1].point is not None
+    assert switches[1].point.name == next_point
+    taken = [e for e in outcome.machine.events() if e.log_at < switches[1].log_at and e.task == 2]
+    assert sum(event.point.name == f"{PTL}(ptl)" for event in taken) == results
+    assert switches[2].step - switches[1].step == 7
+
+
+def test_an_instance_that_is_not_there_is_never_arrived_at() -> None:
+    outcome = run(parse(f"{TURNS}  cpu1 until {PTL}(ptl@A) #1\n"))
+    assert outcome.diverged is not None
+    assert outcome.diverged.turn == 0
+
+
 def test_enumeration_twice_gives_the_same_witness() -> None:
     program = numbered(12)[0]
     one, two = (explore(program, "v4.3", preemptions=1) for _ in range(2))
@@ -113,8 +148,6 @@ def test_enumeration_twice_gives_the_same_witness() -> None:
 
 
 def test_a_diverged_replay_says_where_and_is_no_evidence_of_absence() -> None:
-    from fuzz.prog import parse
-
     program = parse(
         "kfuzz 1\nkernel: v4.3\nmachine: cpus=2 zones=2 pages=8 pool=0\n"
         "init:\n  A map 0 tmpfs_shared\n  B map 0 tmpfs_shared\n  A mlock 0.0 +1\n"

@@ -7,6 +7,9 @@ import pytest
 from fuzz.campaign.driver import Driver, Options
 from fuzz.corpus import program_files, races_folder, read_program
 from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, explore
+from fuzz.prog import parse
+from fuzz.run import run
+from kstate.flags import PG_mlocked
 from kstate.patches import CLEAN
 
 FILES = program_files(races_folder())
@@ -28,6 +31,22 @@ def test_2f_is_what_the_thread_argued() -> None:
     pagevec = explore(program, "v4.3", preemptions=2, only="mlocked-page-leak", stop_at_first=True)
     assert single.verdict == EXHAUSTED
     assert pagevec.verdict == REFUTED
+
+
+def test_a_flag_that_munlock_takes_from_newpage_is_not_lost_by_migration() -> None:
+    """A campaign found this: the migration marks newpage for B's sake too, then A's munlock clears
+    the flag, and with the page off the LRU nobody looks for B again. Allowed by I5's exceptions."""
+    program = parse(
+        f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=1 pages=2 pool=1\ninit:\n"
+        "  A map 0 tmpfs_shared\n  B map 0 tmpfs_shared\n  A mlock 0.0 +1\n  B mlock 0.0 +1\n"
+        "cpu0:\n  A munlock 0.0 +1\ncpu1:\n  A pool_migrate 0.0\nschedule:\n"
+        "  cpu1 until mm/migrate.py:__unmap_and_move unlock_page(flags.locked) #2\n  cpu0 to end\n"
+    )
+    outcome = run(program)
+    assert outcome.diverged is None
+    assert outcome.findings == ()
+    marked = [page for page in outcome.k.pages.values() if page._flags & PG_mlocked]
+    assert marked == [], "if this fails the scene has changed, not the claim"
 
 
 def test_a_search_that_runs_out_of_budget_proves_nothing() -> None:
