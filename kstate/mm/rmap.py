@@ -425,7 +425,7 @@ def try_to_unmap(k: Kernel, page: Page, flags: int) -> int:
     )
     if ret != SWAP_MLOCK and not page_mapped(page):
         ret = SWAP_SUCCESS
-    k.machine.note("unmap-walk-end", page, flags)
+    k.machine.note("unmap-walk-end", page, flags, ret)
     return ret
 
 
