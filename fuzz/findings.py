@@ -69,7 +69,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "oracle",
         "2c 2d",
         "2c 2d",
-        "walks with TTU_IGNORE_MLOCK; vmas split or merged meanwhile",
+        "walks with TTU_IGNORE_MLOCK or stopped by SWAP_FAIL; vmas split or merged",
         "flags.mlocked",
     ),
     FindingInfo(

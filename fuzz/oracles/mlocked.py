@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot, vma_was_locked_throughout
-from kstate.flags import NR_MLOCK, TTU_UNMAP, PG_mlocked
+from kstate.flags import NR_MLOCK, SWAP_FAIL, TTU_UNMAP, PG_mlocked
 from kstate.machine import Note, Report
 from kstate.structs import PRESENT, Kernel, Page, Pte, VmAreaStruct
 
@@ -124,6 +124,7 @@ class RmapWalkKeepsMlocked:
     Claimed where a vma mapped the page and was VM_LOCKED throughout the walk, nobody else cleared
     the flag meanwhile, and the page is still unmarked and so mapped at the end. For munlock only
     with mapcount > 1 at its re-check: with 1 it does not look.
+    A reclaim walk that stops at a pte used lately (SWAP_FAIL) has not seen every vma: no claim.
     Invariant:   kernel-reference 2c, 2d.
     Not checked: walks with TTU_IGNORE_MLOCK; vmas that were split or merged meanwhile.
     """
@@ -158,6 +159,8 @@ class RmapWalkKeepsMlocked:
         page = note.about[0]
         begin, wanted = self._begun.pop((note.task, page.id), (note, []))
         if note.kind == "munlock-walk-end" and note.about[1] <= 1:
+            return
+        if note.kind == "unmap-walk-end" and note.about[2] == SWAP_FAIL:
             return
         if page._flags & PG_mlocked or _cleared_after(page, begin.log_at):
             return

@@ -49,6 +49,22 @@ def test_a_flag_that_munlock_takes_from_newpage_is_not_lost_by_migration() -> No
     assert marked == [], "if this fails the scene has changed, not the claim"
 
 
+def test_a_reclaim_walk_that_stops_at_a_young_pte_has_passed_nobody_by() -> None:
+    """A campaign found this: populate's trylock fails against reclaim (allowed), and reclaim's walk
+    ends at A's pte, used again meanwhile, before it comes to B's VM_LOCKED vma."""
+    program = parse(
+        f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=1 pages=2 pool=0\ninit:\n"
+        "  A map 0 ext2_shared\n  B map 0 ext2_shared\n  A write 0.0\n"
+        "cpu0:\n  A shrink node0\ncpu1:\n  B mlock 0.0 +1\n  A read 0.0\nschedule:\n"
+        "  cpu1 until mm/swap.py:mark_page_accessed set_bit(flags.referenced) #1\n"
+        "  cpu0 until blocked\n  cpu1 to end\n"
+    )
+    outcome = run(program)
+    assert outcome.diverged is None
+    assert outcome.findings == ()
+    assert all(not page._flags & PG_mlocked for page in outcome.k.pages.values())
+
+
 def test_a_search_that_runs_out_of_budget_proves_nothing() -> None:
     program = read_program(races_folder() / "2b-i-munlock.prog")
     assert explore(program, CLEAN, preemptions=2, runs_max=50).verdict == UNDETERMINED
