@@ -49,7 +49,7 @@ def replay_file(
         if stop_at is None:
             outcome = run(program, spec)
         else:
-            outcome = run(program, spec, observers=(_stopper(stop_at),), backend=THREADS)
+            outcome = run(program, spec, observers=(_Stopper(stop_at),), backend=THREADS)
         expects = [expect for expect in program.expects if expect.kernel == outcome.kernel]
         if expect_id is not None:
             expects = [Expect(outcome.kernel, expect_id)]
@@ -91,7 +91,7 @@ def trace_lines(outcome: Outcome) -> Iterator[str]:
         ).rstrip()
 
 
-class _stopper:
+class _Stopper:
     """Counts turns by watching who runs; enters pdb at the one asked for."""
 
     def __init__(self, turn: int) -> None:

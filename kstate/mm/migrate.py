@@ -218,14 +218,15 @@ def migrate_page_move_mapping(
         return MIGRATEPAGE_SUCCESS if page_count(page) == expected else EAGAIN
     expected += 1 + page_private_refs(page)
     spin_lock_irq(mapping.tree_lock)
-    if page_count(page) != expected or radix_tree_lookup(mapping, page.index) is not page:
+    index = page.index
+    if page_count(page) != expected or radix_tree_lookup(mapping, index) is not page:
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     if not page_freeze_refs(page, expected):
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     get_page(newpage)
-    radix_tree_store(mapping, page._index, newpage)
+    radix_tree_store(mapping, index, newpage)
     page_unfreeze_refs(page, expected - 1)
     page.zone.stat[NR_FILE_PAGES] -= 1
     newpage.zone.stat[NR_FILE_PAGES] += 1

@@ -14,7 +14,6 @@ from fuzz.run import Outcome, run
 from fuzz.schedulers import Default
 from kstate import MachineSize, boot, parse_spec
 from kstate.flags import (
-    MIGRATE_SYNC,
     PG_active,
     PG_locked,
     PG_lru,
@@ -338,4 +337,3 @@ def test_a_pool_user_that_keeps_a_page_is_seen(monkeypatch: pytest.MonkeyPatch) 
     text = LOCKED.replace("pool=0", "pool=1") + "cpu0:\n  A pool_migrate 0.0\ncpu1:\n  B read 0.0\n"
     monkeypatch.setattr(migrate, "move_to_new_page", lambda *_: -16)
     assert "refcount-mismatch" in show(text).ids
-    assert MIGRATE_SYNC == 2
