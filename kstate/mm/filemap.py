@@ -11,7 +11,6 @@ from kstate.flags import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
-    PG_swapbacked,
 )
 from kstate.machine import (
     rcu_read_lock,
@@ -24,6 +23,7 @@ from kstate.machine import (
 from kstate.mm import memory, page_alloc, page_writeback, swap
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    PageSwapBacked,
     PageUptodate,
     SetPageUptodate,
     clear_page_locked,
@@ -128,7 +128,7 @@ def __delete_from_page_cache(mapping: AddressSpace, page: Page) -> None:
     radix_tree_store(mapping, page.index, None)
     page.mapping = None
     page.zone.stat[NR_FILE_PAGES] -= 1
-    if page._flags & PG_swapbacked:
+    if PageSwapBacked(page):
         page.zone.stat[NR_SHMEM] -= 1
     BUG_ON(page._mapcount > 0, "bug-delete-mapped-page", "page_mapped(page)")
 

@@ -106,7 +106,7 @@ def split_vma(k: Kernel, vma: VmAreaStruct, at: int, *, new_below: bool) -> VmAr
     else:
         start, end, pgoff = at, vma.vm_end, vma.vm_pgoff + at - vma.vm_start
         rest = (vma, vma.vm_start, at)
-    new = VmAreaStruct(vma.vm_mm, start, end, vma._vm_flags, vma.vm_file, pgoff)
+    new = VmAreaStruct(vma.vm_mm, start, end, vma.vm_flags, vma.vm_file, pgoff)
     new.prot_write = vma.prot_write
     new.anon_vma = vma.anon_vma
     vma_adjust([rest], vma.vm_file, vma.anon_vma, insert=new)
@@ -156,7 +156,7 @@ def _can_merge(other: VmAreaStruct, vma: VmAreaStruct, newflags: int, adjacent: 
     anon_vma, here the halves of one vma. One that only one of them has is left unmerged."""
     return (
         adjacent
-        and other._vm_flags == newflags
+        and other.vm_flags == newflags
         and other.vm_file is vma.vm_file
         and other.vm_pgoff - other.vm_start == vma.vm_pgoff - vma.vm_start
         and other.anon_vma is vma.anon_vma

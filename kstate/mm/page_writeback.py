@@ -10,7 +10,7 @@ from kstate.structs import AddressSpace, Kernel, Page
 
 def mapping_cap_account_dirty(page: Page) -> bool:
     """Are this page's dirty pages counted? ext2 pages are; tmpfs and anonymous pages are not."""
-    mapping = page._mapping
+    mapping = page.mapping
     return isinstance(mapping, AddressSpace) and not mapping.shmem
 
 
