@@ -40,10 +40,17 @@ def boot(
         first = node * per_zone
         last = size.pages if node == size.zones - 1 else first + per_zone
         k.zones.append(Zone(machine, node, range(first, last)))
-    k.lru_add_pvecs = [Pagevec(machine, cpu) for cpu in range(size.cpus)]
+    k.lru_add_pvecs = [Pagevec(machine, "lru_add_pvec", cpu) for cpu in range(size.cpus)]
+    k.lru_rotate_pvecs = [Pagevec(machine, "lru_rotate_pvec", cpu) for cpu in range(size.cpus)]
+    k.lru_deactivate_file_pvecs = [
+        Pagevec(machine, "lru_deactivate_file_pvec", cpu) for cpu in range(size.cpus)
+    ]
+    k.activate_page_pvecs = [
+        Pagevec(machine, "activate_page_pvec", cpu) for cpu in range(size.cpus)
+    ]
     k.files = {
-        "f0": AddressSpace(machine, "f0", shmem=True, i_pages=FILE_PAGES),
-        "f1": AddressSpace(machine, "f1", shmem=False, i_pages=FILE_PAGES),
+        "f0": AddressSpace(machine, "f0", shmem=True, i_size=FILE_PAGES),
+        "f1": AddressSpace(machine, "f1", accounts_dirty=True, i_size=FILE_PAGES),
     }
     k.processes = {name: MmStruct(machine, name) for name in processes}
     for _ in range(size.pool):

@@ -15,6 +15,7 @@ PG_mlocked = 1 << 8
 PG_writeback = 1 << 9
 PG_private = 1 << 10
 PG_swapcache = 1 << 11
+PG_reclaim = 1 << 12
 
 PAGE_FLAG_NAMES = {
     PG_locked: "locked",
@@ -29,6 +30,7 @@ PAGE_FLAG_NAMES = {
     PG_writeback: "writeback",
     PG_private: "private",
     PG_swapcache: "swapcache",
+    PG_reclaim: "reclaim",
 }
 # Flags that must be clear when a page is freed (free_pages_check).
 PAGE_FLAGS_CHECK_AT_FREE = (
@@ -48,6 +50,7 @@ VM_WRITE = 1 << 1
 VM_SHARED = 1 << 3
 VM_LOCKED = 1 << 13
 VM_SPECIAL = 1 << 14
+VM_SOFTDIRTY = 1 << 27
 
 # include/linux/mm.h: FOLL_*
 FOLL_WRITE = 1 << 0
@@ -72,6 +75,7 @@ SWAP_MLOCK = 3
 LRU_INACTIVE_ANON = 0
 LRU_ACTIVE_ANON = 1
 LRU_INACTIVE_FILE = 2
+LRU_ACTIVE_FILE = 3
 LRU_UNEVICTABLE = 4
 NR_LRU_LISTS = 5
 LRU_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
@@ -84,7 +88,10 @@ NR_SHMEM = 10
 NR_ISOLATED_ANON = 11
 NR_ISOLATED_FILE = 12
 NR_FILE_DIRTY = 13
-NR_ZONE_COUNTERS = 14
+NR_DIRTIED = 14
+NR_WRITEBACK = 15
+NR_WRITTEN = 16
+NR_ZONE_COUNTERS = 17
 
 # include/linux/vm_event_item.h
 UNEVICTABLE_PGCULLED = "unevictable_pgs_culled"
@@ -99,17 +106,20 @@ PGMIGRATE_FAIL = "pgmigrate_fail"
 # include/linux/mm_types.h: rss counters. shmem pages count as file pages.
 MM_FILEPAGES = 0
 MM_ANONPAGES = 1
+MM_SWAPENTS = 2
 
 # include/linux/migrate_mode.h, and why a migration is done
 MIGRATE_ASYNC = 0
+MIGRATE_SYNC_LIGHT = 1
 MIGRATE_SYNC = 2
 MIGRATEPAGE_SUCCESS = 0
 
 PAGEVEC_SIZE = 14
 
 # include/uapi/asm-generic/errno-base.h, and the signals a user access can end in
-ENOENT, ESRCH, EAGAIN = -2, -3, -11
-ENOMEM, EACCES, EFAULT, EBUSY, ENODEV, EINVAL = -12, -13, -14, -16, -19, -22
+ENOENT, ESRCH, EIO, EAGAIN = -2, -3, -5, -11
+ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV, EINVAL = -12, -13, -14, -16, -17, -19, -22
+EOPNOTSUPP = -95
 SIGBUS, SIGSEGV = -1007, -1011
 
 # What a page fault ends in (include/linux/mm.h)
@@ -124,3 +134,4 @@ FAULT_FLAG_WRITE = 1
 VM_FAULT_RETRY = 64
 VM_FAULT_FROZEN = 128  # ours: the kernel returns 0 and meets the same again at once
 FAULT_FLAG_ALLOW_RETRY = 2
+VM_FAULT_MAJOR = 256

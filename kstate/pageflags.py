@@ -15,15 +15,17 @@ from kstate.flags import (
     PG_lru,
     PG_mlocked,
     PG_private,
+    PG_reclaim,
     PG_referenced,
     PG_swapbacked,
+    PG_swapcache,
     PG_unevictable,
     PG_uptodate,
     PG_writeback,
 )
 from kstate.machine import LOAD, KernelBug, Primitive, Task, step
 from kstate.machine.machine import atomic_context, calling_function, might_sleep
-from kstate.structs import Page
+from kstate.structs import LOAD_MAPPING, AnonVma, Page
 
 PageOp = Callable[[Page], None]
 PageTest = Callable[[Page], bool]
@@ -89,12 +91,14 @@ def _test_and_clear(bit: int) -> PageTest:
 
 PageReferenced = _tester(PG_referenced)
 SetPageReferenced = _setter(PG_referenced)
+ClearPageReferenced = _clearer(PG_referenced)
 TestClearPageReferenced = _test_and_clear(PG_referenced)
 PageUptodate = _tester(PG_uptodate)
 SetPageUptodate = _setter(PG_uptodate)
 PageDirty = _tester(PG_dirty)
 SetPageDirty = _setter(PG_dirty)
 TestSetPageDirty = _test_and_set(PG_dirty)
+ClearPageDirty = _clearer(PG_dirty)
 TestClearPageDirty = _test_and_clear(PG_dirty)
 PageLRU = _tester(PG_lru)
 SetPageLRU = _setter(PG_lru)
@@ -113,6 +117,17 @@ TestClearPageUnevictable = _test_and_clear(PG_unevictable)
 PageMlocked = _tester(PG_mlocked)
 TestSetPageMlocked = _test_and_set(PG_mlocked)
 PageWriteback = _tester(PG_writeback)
+TestSetPageWriteback = _test_and_set(PG_writeback)
+PageSwapCache = _tester(PG_swapcache)
+SetPageSwapCache = _setter(PG_swapcache)
+ClearPageSwapCache = _clearer(PG_swapcache)
+PageReclaim = _tester(PG_reclaim)
+SetPageReclaim = _setter(PG_reclaim)
+ClearPageReclaim = _clearer(PG_reclaim)
+TestClearPageReclaim = _test_and_clear(PG_reclaim)
+PagePrivate = _tester(PG_private)
+SetPagePrivate = _setter(PG_private)
+ClearPagePrivate = _clearer(PG_private)
 
 _CLEAR_MLOCKED = Primitive("test_and_clear_bit", "flags.mlocked", results=1)
 
@@ -126,6 +141,47 @@ def TestClearPageMlocked(page: Page) -> bool:
         page.cleared_mlocked = (page.machine.current.index, len(log))
     log.append(was)
     return was
+
+
+def PageAnon(page: Page) -> bool:
+    """Is it an anonymous page? Asked of page->mapping."""
+    log = step(LOAD_MAPPING, page)
+    mapping = page._mapping
+    log.append(-1 if mapping is None else mapping.id)
+    return isinstance(mapping, AnonVma)
+
+
+# ---- writeback: PG_writeback is a lock to wait on, with no owner ------------------------------
+
+
+def _not_written_back(page: Page, task: Task) -> bool:
+    return not page._flags & PG_writeback
+
+
+_CLEAR_WRITEBACK = Primitive("test_and_clear_bit", "flags.writeback", results=1)
+_WAIT_ON_PAGE_WRITEBACK = Primitive(
+    "wait_on_page_writeback", "flags.writeback", LOAD, ready=_not_written_back
+)
+
+
+def TestClearPageWriteback(page: Page) -> bool:
+    """Ends the wait of those in wait_on_page_writeback."""
+    log = step(_CLEAR_WRITEBACK, page)
+    was = page._flags & PG_writeback != 0
+    page._flags &= ~PG_writeback
+    log.append(was)
+    if page.machine.wakes:
+        page.machine.woke()
+    return was
+
+
+def wait_on_page_writeback(page: Page) -> None:
+    machine = page.machine
+    if atomic_context(machine.current):
+        might_sleep(machine, "wait_on_page_writeback")
+    if page._flags & PG_writeback:
+        machine.interrupt()
+    step(_WAIT_ON_PAGE_WRITEBACK, page)
 
 
 # ---- the page lock ---------------------------------------------------------------------------

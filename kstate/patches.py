@@ -40,6 +40,16 @@ def _series(number: int, clock: str, subject: str, **rest: object) -> Patch:
 P01, P02, P03, P04, P05, P06 = "P01", "P02", "P03", "P04", "P05", "P06"
 P07, P08, P09, P10, P11, P12 = "P07", "P08", "P09", "P10", "P11", "P12"
 C_70feee0e1ef3 = "C_70feee0e1ef3"
+C_e6c509f85455 = "C_e6c509f85455"
+C_0610c25daa3e = "C_0610c25daa3e"
+C_8bdd63809160 = "C_8bdd63809160"
+C_48ec833b7851 = "C_48ec833b7851"
+MUT_7B, MUT_7C, MUT_8B, MUT_12C = "MUT_7B", "MUT_7C", "MUT_8B", "MUT_12C"
+MUT_4_LRUCARE = "MUT_4_LRUCARE"
+CC_SPLIT_STORE = "CC_SPLIT_STORE"
+ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
+FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
+FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -89,17 +99,39 @@ TABLE: tuple[Patch, ...] = (
         8,
         "05:01",
         "mm: page migration remove_migration_ptes at lock+unlock level",
+        files=("migrate.py",),
         requires=("P07",),
+        modelled=True,
     ),
-    _series(9, "05:03", "mm: simplify page migration's anon_vma comment and flow"),
-    _series(10, "05:05", "mm: page migration use migration entry for swapcache too"),
+    _series(
+        9,
+        "05:03",
+        "mm: simplify page migration's anon_vma comment and flow",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    _series(
+        10,
+        "05:05",
+        "mm: page migration use migration entry for swapcache too",
+        files=("rmap.py",),
+        modelled=True,
+    ),
     _series(
         11,
         "05:07",
         "mm: page migration avoid touching newpage until no going back",
+        files=("migrate.py",),
         requires=("C_0610c25daa3e",),
+        modelled=True,
     ),
-    _series(12, "05:11", "mm: migrate dirty page without clear_page_dirty_for_io etc"),
+    _series(
+        12,
+        "05:11",
+        "mm: migrate dirty page without clear_page_dirty_for_io etc",
+        files=("migrate.py",),
+        modelled=True,
+    ),
     Patch(
         C_70feee0e1ef3,
         "70feee0e1ef3",
@@ -109,21 +141,72 @@ TABLE: tuple[Patch, ...] = (
         mail="Yisheng Xie, v4.12, CVE-2017-18221",
     ),
     Patch(
-        "C_e6c509f85455", "e6c509f85455", "mm: clear_page_mlock in page_remove_rmap", base="both"
+        C_e6c509f85455,
+        "e6c509f85455",
+        "mm: clear_page_mlock in page_remove_rmap",
+        files=("rmap.py",),
+        base="both",
+        modelled=True,
+        mail="Hugh Dickins, 2012-09-18, [PATCH 3/4]",
     ),
-    Patch("C_0610c25daa3e", "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
+    Patch(C_0610c25daa3e, "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
     Patch(
-        "C_8bdd63809160", "8bdd63809160", "mm: fix direct reclaim writeback regression", base="both"
+        C_8bdd63809160,
+        "8bdd63809160",
+        "mm: fix direct reclaim writeback regression",
+        files=("migrate.py",),
+        base="both",
+        modelled=True,
+        mail="Hugh Dickins, 2014-07-26",
     ),
     Patch(
-        "C_48ec833b7851", "48ec833b7851", "Revert mm/memory.c: share the i_mmap_rwsem", base="both"
+        C_48ec833b7851,
+        "48ec833b7851",
+        "Revert mm/memory.c: share the i_mmap_rwsem",
+        files=("memory.py",),
+        base="both",
+        modelled=True,
+        mail="Kirill A. Shutemov, v3.19-rc; acked by Davidlohr Bueso, 2014-12-22",
     ),
-    Patch("MUT_7B", "mutant:7b", "trylock of newpage fails inside move_to_new_page"),
-    Patch("MUT_7C", "mutant:7c", "anon_vma reference leaks where newpage is locked"),
-    Patch("MUT_8B", "mutant:8b", "old anonymous page's mapping cleared before its entries go"),
-    Patch("MUT_12C", "mutant:12c", "PG_dirty set on newpage after it became visible"),
-    Patch("MUT_4_LRUCARE", "mutant:4-lrucare", "page replaced without lrucare"),
-    Patch("CC_SPLIT_STORE", "cc:split-store", "the compiler stores an intermediate vm_flags"),
+    Patch(
+        MUT_7B,
+        "mutant:7b",
+        "trylock of newpage fails inside move_to_new_page",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    Patch(
+        MUT_7C,
+        "mutant:7c",
+        "anon_vma reference leaks where newpage is locked",
+        files=("migrate.py",),
+        requires=("P07",),
+        modelled=True,
+    ),
+    Patch(
+        MUT_8B,
+        "mutant:8b",
+        "old anonymous page's mapping cleared before its entries go",
+        files=("migrate.py",),
+        requires=("P08",),
+        modelled=True,
+    ),
+    Patch(
+        MUT_12C,
+        "mutant:12c",
+        "PG_dirty set on newpage after it became visible",
+        files=("migrate.py",),
+        requires=("P12",),
+        modelled=True,
+    ),
+    Patch(MUT_4_LRUCARE, "mutant:4-lrucare", "page replaced without lrucare"),
+    Patch(
+        CC_SPLIT_STORE,
+        "cc:split-store",
+        "the compiler stores an intermediate vm_flags",
+        files=("mprotect.py",),
+        modelled=True,
+    ),
     Patch(
         ALT_SINGLE_PAGE_MUNLOCK,
         "alt:single-page-munlock",
@@ -131,14 +214,37 @@ TABLE: tuple[Patch, ...] = (
         files=("mlock.py",),
         modelled=True,
     ),
-    Patch("ALT_TRYLOCK_UNDER_PTL", "alt:trylock-under-ptl", "mmap_sem trylock kept, under the ptl"),
-    Patch("ALT_MM_USERS", "alt:mm-users", "mm_users tested after the mmap_sem trylock"),
-    Patch("FIX_KSM_MLOCK_PTL", "fix:ksm-mlock-ptl", "KSM marks pages under the pte lock (X4)"),
-    Patch("FIX_PEEK_UNDER_PTL", "fix:peek-under-ptl", "page_check_address never peeks (X7)"),
     Patch(
-        "FIX_CLEAR_REFS_WRITE_ENTRY",
+        ALT_TRYLOCK_UNDER_PTL,
+        "alt:trylock-under-ptl",
+        "mmap_sem trylock kept, under the ptl",
+        files=("rmap.py",),
+        requires=(P02,),
+        modelled=True,
+        mail="Vlastimil Babka asked, Hugh Dickins was against, 2015-10-19",
+    ),
+    Patch(
+        ALT_MM_USERS,
+        "alt:mm-users",
+        "mm_users tested after the mmap_sem trylock",
+        files=("rmap.py",),
+        modelled=True,
+        mail="quoted by Kirill A. Shutemov, 2015-09-14",
+    ),
+    Patch(FIX_KSM_MLOCK_PTL, "fix:ksm-mlock-ptl", "KSM marks pages under the pte lock (X4)"),
+    Patch(
+        FIX_PEEK_UNDER_PTL,
+        "fix:peek-under-ptl",
+        "page_check_address never peeks (X7)",
+        files=("rmap.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_CLEAR_REFS_WRITE_ENTRY,
         "fix:clear-refs-write-entry",
         "clear_refs makes WRITE migration entries READ (X8)",
+        files=("task_mmu.py",),
+        modelled=True,
     ),
 )
 
@@ -150,7 +256,7 @@ SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
-CLEAN = "v4.4+70feee0e1ef3"
+CLEAN = "v4.4+70feee0e1ef3+fix:clear-refs-write-entry+fix:peek-under-ptl"
 
 
 class SpecError(ValueError):

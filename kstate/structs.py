@@ -35,14 +35,21 @@ TREE_LOCK = SpinLockClass("tree_lock", irq=True)
 LRU_ADD_DRAIN_MUTEX = MutexClass("lru_add_drain_all")
 POOL_LOCK = SpinLockClass("pool_lock")
 MMAP_SEM = RwSemClass("mmap_sem")
+SWAP_LOCK = SpinLockClass("swap_lock")
+PRIVATE_LOCK = SpinLockClass("private_lock")
+I_MUTEX = MutexClass("i_mutex")
 I_MMAP_RWSEM = RwSemClass("i_mmap_rwsem")
 ANON_VMA_RWSEM = RwSemClass("anon_vma_rwsem")
 
 # ---- primitives on plain words -------------------------------------------------------------------
 _LOAD_VM_FLAGS = Primitive("load", "vm_flags", LOAD, results=1)
 _STORE_VM_FLAGS = Primitive("store", "vm_flags", results=1)
-_LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
+LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
 _STORE_MAPPING = Primitive("store", "mapping", results=1)
+_LOAD_PRIVATE = Primitive("load", "private", LOAD, results=1)
+_STORE_PRIVATE = Primitive("store", "private", results=1)
+_LOAD_I_SIZE = Primitive("load", "i_size", LOAD, results=1)
+_STORE_I_SIZE = Primitive("store", "i_size", results=1)
 _LOAD_INDEX = Primitive("load", "index", LOAD, results=1)
 _STORE_INDEX = Primitive("store", "index", results=1)
 _LOAD_PTE = Primitive("load", "pte", LOAD, results=1)
@@ -50,6 +57,7 @@ _STORE_PTE = Primitive("store", "pte", results=1)
 _XCHG_PTE = Primitive("ptep_get_and_clear", "pte", results=1)
 _UPDATE_PTE = Primitive("update", "pte", results=1)
 _LRU_ADD = Primitive("list_add", "lru", results=1)
+_LRU_MOVE = Primitive("list_move_tail", "lru", results=1)
 _LRU_DEL = Primitive("list_del", "lru", results=1)
 _PAGEVEC_ADD = Primitive("pagevec_add", "pagevec", results=1)
 _PAGEVEC_TAKE = Primitive("pagevec_take", "pagevec", results=1)
@@ -58,10 +66,18 @@ _TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
 _GIVE_FREE = Primitive("free_one_page", "free_list", results=1)
 _LOAD_SLOT = Primitive("load", "page_tree", LOAD, results=1)
 _STORE_SLOT = Primitive("store", "page_tree", results=2)
+_LOAD_TAG = Primitive("radix_tree_tagged", "page_tree", LOAD, results=1)
+_STORE_TAG = Primitive("radix_tree_tag", "page_tree", results=2)
+_SWAP_MAP = Primitive("update", "swap_map", results=2)
+_LOAD_SWAP_MAP = Primitive("load", "swap_map", LOAD, results=1)
 _GET_MM_USER = Primitive("get_mm_user", "mm_users", results=1)
 _PUT_MM_USER = Primitive("put_mm_user", "mm_users", results=1)
 _BEGIN_EXIT = Primitive("begin_exit", "mm_users")
+_TAKE_PROCESS = Primitive("take_process", "processes", results=1)
+_FINISH_FORK = Primitive("finish_fork", "mm_users")
 _INC_ANON_VMA = Primitive("atomic_inc_not_zero", "anon_vma.refcount", results=1)
+_GET_ANON_VMA = Primitive("atomic_inc", "anon_vma.refcount", results=1)
+_MM_USERS = Primitive("load", "mm_users", LOAD, results=1)
 _DEC_ANON_VMA = Primitive("atomic_dec_and_test", "anon_vma.refcount", results=1)
 
 
@@ -69,6 +85,8 @@ class Page:
     """struct page. `_mapcount` counts from 0 (the kernel's starts at -1).
 
     _mapping: an AnonVma (then the page is PageAnon), an AddressSpace, or None.
+    _private: the swap entry of a page in the swap cache.
+    _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
     lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
     cleared_mlocked: who cleared PG_mlocked last, and when (place in the log); for oracles.
     """
@@ -78,7 +96,9 @@ class Page:
         "_index",
         "_mapcount",
         "_mapping",
+        "_private",
         "_refcount",
+        "_token",
         "cleared_mlocked",
         "id",
         "lock_owner",
@@ -96,6 +116,8 @@ class Page:
         self._mapcount = 0
         self._mapping: AddressSpace | AnonVma | None = None
         self._index = 0
+        self._private = 0
+        self._token = 0
         self.lock_owner: Task | None = None
         self.cleared_mlocked: tuple[int, int] | None = None
         objects = machine.objects
@@ -110,7 +132,7 @@ class Page:
 
     @property
     def mapping(self) -> AddressSpace | AnonVma | None:
-        log = step(_LOAD_MAPPING, self)
+        log = step(LOAD_MAPPING, self)
         value = self._mapping
         log.append(-1 if value is None else value.id)
         return value
@@ -120,6 +142,16 @@ class Page:
         log = step(_STORE_MAPPING, self)
         log.append(-1 if value is None else value.id)
         self._mapping = value
+
+    @property
+    def private(self) -> int:
+        step(_LOAD_PRIVATE, self).append(self._private)
+        return self._private
+
+    @private.setter
+    def private(self, value: int) -> None:
+        step(_STORE_PRIVATE, self).append(value)
+        self._private = value
 
     @property
     def index(self) -> int:
@@ -132,18 +164,19 @@ class Page:
         self._index = value
 
 
-NONE, PRESENT, MIGRATION = 0, 1, 2
+NONE, PRESENT, MIGRATION, SWAP = 0, 1, 2, 3
 
 
 class PteVal:
     """The value of one page table entry; never changed, only replaced.
 
-    kind: NONE, PRESENT, or MIGRATION (then `page` is the old page and `write` the entry's type).
+    kind: NONE, PRESENT, MIGRATION (then `page` is the old page and `write` the entry's type) or
+    SWAP (then `swap` is the slot).
     page: None in a present entry for the zero page.
     code: all of it as one integer, for the log and for comparing.
     """
 
-    __slots__ = ("code", "dirty", "kind", "page", "write", "young")
+    __slots__ = ("code", "dirty", "kind", "page", "soft_dirty", "swap", "write", "young")
 
     def __init__(
         self,
@@ -152,14 +185,18 @@ class PteVal:
         write: bool = False,
         dirty: bool = False,
         young: bool = False,
+        soft_dirty: bool = False,
+        swap: int = 0,
     ) -> None:
         self.kind = kind
         self.page = page
         self.write = write
         self.dirty = dirty
         self.young = young
-        number = 0 if page is None else page.pfn + 1
-        self.code = kind | write << 2 | dirty << 3 | young << 4 | number << 5
+        self.soft_dirty = soft_dirty
+        self.swap = swap
+        number = swap if page is None else page.pfn + 1
+        self.code = kind | write << 2 | dirty << 3 | young << 4 | soft_dirty << 5 | number << 6
 
     def __repr__(self) -> str:
         return f"PteVal({self.kind}, {self.page and self.page.label()}, code={self.code})"
@@ -169,9 +206,29 @@ def pte_same(one: PteVal, other: PteVal) -> bool:
     return one.code == other.code
 
 
-def pte_with(value: PteVal, *, write: bool, dirty: bool, young: bool) -> PteVal:
-    """The same page with other bits (pte_mkwrite, pte_mkdirty, pte_mkyoung and their like)."""
-    return PteVal(value.kind, value.page, write, dirty, young)
+def pte_with(
+    value: PteVal,
+    *,
+    write: bool | None = None,
+    dirty: bool | None = None,
+    young: bool | None = None,
+    soft_dirty: bool | None = None,
+) -> PteVal:
+    """The same page or slot with other bits (pte_mkwrite, pte_mkold and their like)."""
+    return PteVal(
+        value.kind,
+        value.page,
+        value.write if write is None else write,
+        value.dirty if dirty is None else dirty,
+        value.young if young is None else young,
+        value.soft_dirty if soft_dirty is None else soft_dirty,
+        value.swap,
+    )
+
+
+def pte_mkdirty(value: PteVal) -> PteVal:
+    """Software sets the dirty bit: on x86 the soft-dirty bit with it; the MMU sets only its own."""
+    return pte_with(value, dirty=True, soft_dirty=True)
 
 
 PTE_NONE = PteVal()
@@ -212,18 +269,27 @@ def ptep_get_and_clear(pte: Pte) -> PteVal:
     return value
 
 
+def ptep_set_wrprotect(pte: Pte) -> PteVal:
+    """Make a pte read-only, atomically beside the MMU; returns what it is now."""
+    log = step(_UPDATE_PTE, pte)
+    pte._value = value = pte_with(pte._value, write=False)
+    log.append(value.code)
+    return value
+
+
 def ptep_clear_flush_young(pte: Pte) -> bool:
     """Test and clear the accessed bit, atomically."""
     log = step(_UPDATE_PTE, pte)
     value = pte._value
     if value.young:
-        pte._value = pte_with(value, write=value.write, dirty=value.dirty, young=False)
+        pte._value = pte_with(value, young=False)
     log.append(value.young)
     return value.young
 
 
-def touch_pte(pte: Pte, write: bool) -> bool:
-    """What the MMU does for one access: walk, check, set accessed and dirty bits. One step.
+def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
+    """What the MMU does for one access: walk, check, set accessed and dirty bits, read or write
+    the page. One step.
 
     Returns: False where it would fault."""
     log = step(_UPDATE_PTE, pte)
@@ -232,19 +298,25 @@ def touch_pte(pte: Pte, write: bool) -> bool:
         log.append(0)
         return False
     if not value.young or (write and not value.dirty):
-        dirty = value.dirty or write
-        pte._value = pte_with(value, write=value.write, dirty=dirty, young=True)
+        pte._value = pte_with(value, dirty=value.dirty or write, young=True)
+    page = value.page
+    if write and page is not None:
+        k.tokens_count += 1
+        page._token = k.tokens_count
+        k.machine.note("page-written", page)
     log.append(1)
     return True
 
 
 class VmAreaStruct:
     """struct vm_area_struct. vm_start, vm_end: page numbers; changed only under mmap_sem and the
-    rmap locks for write. `vm_page_prot`'s only bit that matters here is `prot_write`."""
+    rmap locks for write. `vm_page_prot`'s only bit that matters here is `prot_write`.
+    anon_vma_chain: the anon_vmas its pages may belong to, in list order, latest first."""
 
     __slots__ = (
         "_vm_flags",
         "anon_vma",
+        "anon_vma_chain",
         "id",
         "machine",
         "prot_write",
@@ -271,6 +343,7 @@ class VmAreaStruct:
         self.vm_pgoff = vm_pgoff
         self.vm_file = vm_file
         self.anon_vma: AnonVma | None = None
+        self.anon_vma_chain: list[AnonVma] = []
         self.prot_write = False
         self._vm_flags = vm_flags
         self.id = self.machine.register(self)
@@ -298,7 +371,7 @@ class MmStruct:
     """struct mm_struct, and the process that owns it.
 
     page_table_lock: one ptl for the whole address space, which fits in one page table here.
-    vmas: by address. rss: file pages, anonymous pages. _users: mm_users, the
+    vmas: by address. rss: file pages, anonymous pages, swap entries. _users: mm_users, the
     process itself and each of its threads at work. _exiting: it takes no new threads.
     """
 
@@ -323,7 +396,7 @@ class MmStruct:
         self.page_table_lock = SpinLock(machine, PTL, f"ptl@{name}")
         self.vmas: list[VmAreaStruct] = []
         self.ptes: dict[int, Pte] = {}
-        self.rss = [0, 0]
+        self.rss = [0, 0, 0]
         self.locked_vm = 0
         self._users = 1
         self._exiting = False
@@ -355,22 +428,63 @@ def begin_exit(mm: MmStruct) -> None:
     mm._exiting = True
 
 
+def take_process(k: Kernel, mm: MmStruct) -> bool:
+    """Let `mm` be the process of its name, which nobody can act as until `finish_fork`. Not where
+    there is one that has mapped anything, or is at work, or is going away."""
+    log = step(_TAKE_PROCESS, k.swap)
+    old = k.processes.get(mm.name)
+    taken = old is None or (
+        not old.vmas and (old._users == 0 or (old._users == 1 and not old._exiting))
+    )
+    if taken:
+        mm._exiting = True
+        k.processes[mm.name] = mm
+    log.append(taken)
+    return taken
+
+
+def finish_fork(mm: MmStruct) -> None:
+    step(_FINISH_FORK, mm)
+    mm._exiting = False
+
+
 class AnonVma:
-    """struct anon_vma; its own root here, as long as nothing forks.
+    """struct anon_vma.
 
-    refcount: 1 while vmas hang on it, plus temporary holders."""
+    _refcount: 1 while vmas hang on it, plus temporary holders; a root has one more for each that
+    has it for a root. degree: 1, and 1 more for each direct child (a root is its own) and each vma
+    but the first whose anon_vma it is. vmas: its interval
+    tree, in walking order. rwsem: the root's serves the whole tree.
+    """
 
-    __slots__ = ("_refcount", "id", "machine", "rwsem", "vmas")
+    __slots__ = ("_refcount", "degree", "id", "machine", "parent", "root", "rwsem", "vmas")
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, parent: AnonVma | None = None) -> None:
         self.machine = machine
         self._refcount = 1
+        self.degree = 1
         self.vmas: list[VmAreaStruct] = []
         self.id = machine.register(self)
-        self.rwsem = RwSem(machine, ANON_VMA_RWSEM, f"anon_vma{self.id}")
+        self.parent: AnonVma = self if parent is None else parent
+        self.root: AnonVma = self if parent is None else parent.root
+        if parent is None:
+            self.rwsem = RwSem(machine, ANON_VMA_RWSEM, f"anon_vma{self.id}")
+        else:
+            self.rwsem = parent.rwsem
 
     def label(self) -> str:
         return f"anon_vma{self.id}"
+
+
+def mm_users(mm: MmStruct) -> int:
+    step(_MM_USERS, mm).append(mm._users)
+    return mm._users
+
+
+def atomic_inc_anon_vma(anon_vma: AnonVma) -> None:
+    log = step(_GET_ANON_VMA, anon_vma)
+    anon_vma._refcount += 1
+    log.append(anon_vma._refcount)
 
 
 def atomic_inc_not_zero(anon_vma: AnonVma) -> bool:
@@ -388,35 +502,62 @@ def atomic_dec_and_test(anon_vma: AnonVma) -> bool:
     return anon_vma._refcount == 0
 
 
-class AddressSpace:
-    """struct address_space of one file, and the file.
+TAG_DIRTY, TAG_WRITEBACK = "dirty", "writeback"
 
-    page_tree: page by page offset; i_mmap: the vmas that map it, in walking order.
-    shmem: tmpfs (swap-backed, writable ptes at once) rather than ext2 (wants write notification).
-    i_pages: the file's size, pages.
+
+class AddressSpace:
+    """struct address_space of one file, and the file; or the swap cache, which has no file.
+
+    _page_tree: page by page offset; for tmpfs also the swap slot a page has gone to, as a number.
+    _tags: the offsets with each tag. i_mmap: the vmas that map it, in walking order.
+    shmem: tmpfs (swap-backed, writable ptes at once). accounts_dirty: its dirty pages are counted,
+    and it wants to be told of the first write: a disk file system. neither: the swap cache, or
+    ramfs, which has no writepage and no migratepage of its own.
+    _i_size: pages. backing: what the disk has, token by offset.
     """
 
     __slots__ = (
+        "_i_size",
         "_page_tree",
+        "_tags",
         "_tree_version",
+        "accounts_dirty",
+        "backing",
+        "has_migratepage",
         "i_mmap",
         "i_mmap_rwsem",
-        "i_pages",
+        "i_mutex",
         "id",
         "machine",
         "name",
+        "private_lock",
         "shmem",
         "tree_lock",
     )
 
-    def __init__(self, machine: Machine, name: str, *, shmem: bool, i_pages: int) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        *,
+        shmem: bool = False,
+        accounts_dirty: bool = False,
+        has_migratepage: bool = True,
+        i_size: int = 0,
+    ) -> None:
         self.machine = machine
         self.name = name
         self.shmem = shmem
-        self.i_pages = i_pages
-        self._page_tree: dict[int, Page] = {}
+        self.accounts_dirty = accounts_dirty
+        self.has_migratepage = has_migratepage
+        self._i_size = i_size
+        self._page_tree: dict[int, Page | int] = {}
+        self._tags: dict[str, set[int]] = {TAG_DIRTY: set(), TAG_WRITEBACK: set()}
         self._tree_version = 0  # changes with every store, for those who wait for one
+        self.backing: dict[int, int] = {}
         self.tree_lock = SpinLock(machine, TREE_LOCK, f"tree_lock@{name}")
+        self.private_lock = SpinLock(machine, PRIVATE_LOCK, f"private_lock@{name}")
+        self.i_mutex = Mutex(machine, I_MUTEX, f"i_mutex@{name}")
         self.i_mmap: list[VmAreaStruct] = []
         self.i_mmap_rwsem = RwSem(machine, I_MMAP_RWSEM, f"i_mmap_rwsem@{name}")
         self.id = machine.register(self)
@@ -424,23 +565,109 @@ class AddressSpace:
     def label(self) -> str:
         return self.name
 
+    @property
+    def i_size(self) -> int:
+        step(_LOAD_I_SIZE, self).append(self._i_size)
+        return self._i_size
 
-def radix_tree_lookup(mapping: AddressSpace, index: int) -> Page | None:
+    @i_size.setter
+    def i_size(self, value: int) -> None:
+        step(_STORE_I_SIZE, self).append(value)
+        self._i_size = value
+
+
+def radix_tree_lookup(mapping: AddressSpace, index: int) -> Page | int | None:
     log = step(_LOAD_SLOT, mapping)
     page = mapping._page_tree.get(index)
-    log.append(-1 if page is None else page.pfn)
+    log.append(page.pfn if isinstance(page, Page) else -1 if page is None else -2 - page)
     return page
 
 
-def radix_tree_store(mapping: AddressSpace, index: int, page: Page | None) -> None:
+def radix_tree_store(mapping: AddressSpace, index: int, page: Page | int | None) -> None:
+    """Fill or empty a slot. Replacing a page keeps the slot's tags; emptying it clears them."""
     log = step(_STORE_SLOT, mapping)
     log.append(index)
-    log.append(-1 if page is None else page.pfn)
+    log.append(page.pfn if isinstance(page, Page) else -1 if page is None else -2 - page)
     mapping._tree_version += 1
+    if isinstance(page, Page):
+        mapping._page_tree[index] = page
+        return
+    for tagged in mapping._tags.values():
+        tagged.discard(index)
     if page is None:
         del mapping._page_tree[index]
     else:
         mapping._page_tree[index] = page
+
+
+def radix_tree_tag(mapping: AddressSpace, index: int, tag: str, on: bool) -> None:
+    """Set or clear a tag; tree_lock held."""
+    log = step(_STORE_TAG, mapping)
+    log.append(index)
+    log.append(on)
+    if on:
+        mapping._tags[tag].add(index)
+    else:
+        mapping._tags[tag].discard(index)
+
+
+def radix_tree_indices(mapping: AddressSpace, start: int, tag: str = "") -> list[int]:
+    """The occupied slots from `start` on, or those with a tag (find_get_entries and its like)."""
+    log = step(_LOAD_TAG, mapping)
+    indices = sorted(
+        index
+        for index in mapping._page_tree
+        if index >= start and (not tag or index in mapping._tags[tag])
+    )
+    log.append(len(indices))
+    return indices
+
+
+SWAP_SLOTS = 64
+SWAP_HAS_CACHE = 0x40
+SWAP_MAP_SHMEM = 0x3F
+SWAP_MAP_MAX = 0x3E
+
+
+class SwapInfo:
+    """struct swap_info_struct: one swap device, slots 1 to `slots_count`.
+
+    _swap_map: by slot, how many entries refer to it, SWAP_MAP_SHMEM for a file's, and
+    SWAP_HAS_CACHE where a page in the swap cache has it. backing: token by slot.
+    """
+
+    __slots__ = ("_swap_map", "backing", "id", "lock", "machine", "slots_count", "space")
+
+    def __init__(self, machine: Machine, slots_count: int) -> None:
+        self.machine = machine
+        self.slots_count = slots_count
+        self._swap_map: dict[int, int] = {}
+        self.backing: dict[int, int] = {}
+        self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
+        self.space = AddressSpace(machine, "swap_space")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return "swap"
+
+
+def swap_map(swap: SwapInfo, slot: int) -> int:
+    """Count and SWAP_HAS_CACHE of a slot; 0: it is free. swap_lock held."""
+    value = swap._swap_map.get(slot, 0)
+    step(_LOAD_SWAP_MAP, swap).append(value)
+    return value
+
+
+def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
+    """swap_lock held."""
+    log = step(_SWAP_MAP, swap)
+    log.append(slot)
+    log.append(value)
+    if value:
+        swap._swap_map[slot] = value
+    else:
+        swap._swap_map.pop(slot, None)
+        swap.backing.pop(slot, None)
 
 
 class Zone:
@@ -478,6 +705,15 @@ def list_del(page: Page, zone: Zone, lru: int) -> None:
     linked[0].remove(page)
 
 
+def list_move_tail(page: Page, zone: Zone, lru: int) -> None:
+    """Move to the tail of an LRU list it is on; lru_lock held."""
+    step(_LRU_MOVE, page).append(lru)
+    pages = zone.lists[lru]
+    if page in pages:
+        pages.remove(page)
+    pages.append(page)
+
+
 def take_free_page(k: Kernel, zone: Zone) -> Page | None:
     """Take a page off the zone's free list: one reference, all else clear. One step."""
     log = step(_TAKE_FREE, zone)
@@ -490,6 +726,7 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
     page._refcount = 1
+    page._token = 0
     return page
 
 
@@ -498,23 +735,27 @@ def give_free_page(page: Page) -> None:
     step(_GIVE_FREE, page.zone).append(page.pfn)
     page._flags = 0
     page._mapping = None
+    page._private = 0
     page.cleared_mlocked = None
     page.zone.free_pfns.append(page.pfn)
 
 
 class Pagevec:
-    """struct pagevec: up to 14 pages, a reference held for each. A CPU's own, or a local one."""
+    """struct pagevec: up to 14 pages, a reference held for each. A CPU's own, or a local one.
 
-    __slots__ = ("cpu", "id", "machine", "pages")
+    name: what it is for, `lru_add_pvec`."""
 
-    def __init__(self, machine: Machine, cpu: int) -> None:
+    __slots__ = ("cpu", "id", "machine", "name", "pages")
+
+    def __init__(self, machine: Machine, name: str, cpu: int) -> None:
         self.machine = machine
+        self.name = name
         self.cpu = cpu
         self.pages: list[Page] = []
         self.id = machine.register(self)
 
     def label(self) -> str:
-        return f"lru_add_pvec@cpu{self.cpu}"
+        return f"{self.name}@cpu{self.cpu}"
 
 
 def pagevec_add(pvec: Pagevec, page: Page) -> None:
@@ -557,19 +798,26 @@ class Kernel:
     """All of it: what every function of kstate/mm is given as `k`.
 
     patches: what this kernel has; tested by the toggles. pages: every page that was ever used, by
-    pfn. lru_add_pvecs: one a CPU. events: vmstat event counters.
+    pfn. *_pvecs: one a CPU. events: vmstat event counters. tokens_count: writes so far, the last
+    token given. dirtied: how often each task, by index, has had a page counted as dirtied.
     """
 
     __slots__ = (
+        "activate_page_pvecs",
+        "dirtied",
         "events",
         "files",
         "lru_add_drain_mutex",
         "lru_add_pvecs",
+        "lru_deactivate_file_pvecs",
+        "lru_rotate_pvecs",
         "machine",
         "pages",
         "patches",
         "pool",
         "processes",
+        "swap",
+        "tokens_count",
         "zones",
     )
 
@@ -579,9 +827,15 @@ class Kernel:
         self.pages: dict[int, Page] = {}
         self.zones: list[Zone] = []
         self.lru_add_pvecs: list[Pagevec] = []
+        self.lru_rotate_pvecs: list[Pagevec] = []
+        self.lru_deactivate_file_pvecs: list[Pagevec] = []
+        self.activate_page_pvecs: list[Pagevec] = []
         self.files: dict[str, AddressSpace] = {}
         self.processes: dict[str, MmStruct] = {}
         self.events: dict[str, int] = {}
+        self.tokens_count = 0
+        self.dirtied: dict[int, int] = {}
+        self.swap = SwapInfo(machine, SWAP_SLOTS)
         self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
         self.pool = Pool(machine)
 

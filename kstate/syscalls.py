@@ -13,9 +13,14 @@ from kstate import pool
 from kstate.flags import (
     ENODEV,
     ENOMEM,
+    EOPNOTSUPP,
     ESRCH,
     FAULT_FLAG_ALLOW_RETRY,
     FAULT_FLAG_WRITE,
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
     SIGBUS,
     SIGSEGV,
     VM_FAULT_FROZEN,
@@ -26,14 +31,25 @@ from kstate.flags import (
     VM_SHARED,
     VM_WRITE,
 )
+from kstate.fs import drop_caches, ext2, task_mmu
+from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
-from kstate.mm import memory, migrate, mlock, mmap, swap, vmscan
+from kstate.mm import (
+    madvise,
+    memory,
+    migrate,
+    mlock,
+    mmap,
+    mprotect,
+    shmem,
+    swap,
+    vmscan,
+)
 from kstate.structs import (
     Kernel,
     MmStruct,
     begin_exit,
     get_mm_user,
-    put_mm_user,
     touch_pte,
 )
 
@@ -43,11 +59,17 @@ SLOT_STRIDE = 16  # a fault-around window of its own for each slot
 KINDS = {
     "anon": (None, 0),
     "tmpfs_shared": ("f0", VM_SHARED),
+    "tmpfs_private": ("f0", 0),
     "ext2_shared": ("f1", VM_SHARED),
+    "ext2_private": ("f1", 0),
 }
+FILES = {"f0": "tmpfs", "f1": "ext2"}
+PROTECTIONS = ("ro", "rw")
+FILE_PAGES_MAX = 2
 
 # Argument types, as an operation's usage spells them.
 SLOT, PAGE, COUNT, KIND, NODE, POOL = "S", "S.P", "+N", "KIND", "nodeN", "poolN"
+FILE, PAGES, PROTECTION, PROCESS = "fF", "N", "ro|rw", "P"
 Argument = int | str
 
 
@@ -78,7 +100,7 @@ def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
     Returns:  0, or the signal: -1011 SIGSEGV, -1007 SIGBUS; -ENOMEM stands for the OOM killer.
     """
     flags = FAULT_FLAG_ALLOW_RETRY | (FAULT_FLAG_WRITE if write else 0)
-    while not touch_pte(memory.pte_offset(mm, address), write):
+    while not touch_pte(k, memory.pte_offset(mm, address), write):
         down_read(mm.mmap_sem)
         vma = mmap.find_vma(mm, address)
         if vma is None or address < vma.vm_start:
@@ -149,20 +171,74 @@ def op_move(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
 
 def op_exit(k: Kernel, mm: MmStruct) -> int:
     begin_exit(mm)
-    mmput(k, mm)  # the process's own; threads at work hold theirs
+    fork.mmput(k, mm)  # the process's own; threads at work hold theirs
     return 0
-
-
-def mmput(k: Kernel, mm: MmStruct) -> None:
-    """Drop a user of an address space; the last one takes it down. Source: kernel/fork.c, v4.3."""
-    if put_mm_user(mm):
-        mmap.exit_mmap(k, mm)
 
 
 def op_shrink(k: Kernel, mm: MmStruct, node: int) -> int:
     if node >= len(k.zones):
         return ENODEV
-    return vmscan.shrink_zone_inactive_file(k, k.zones[node])
+    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_FILE)
+
+
+def op_swapout(k: Kernel, mm: MmStruct, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_ANON)
+
+
+def op_age(k: Kernel, mm: MmStruct, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    for lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
+        vmscan.shrink_active_list(k, k.zones[node], lru)
+    return 0
+
+
+def op_reclaim(k: Kernel, mm: MmStruct) -> int:
+    return vmscan.mem_cgroup_force_empty(k)
+
+
+def op_fork(k: Kernel, mm: MmStruct, name: str) -> int:
+    return fork.do_fork(k, mm, name)
+
+
+def op_mprotect(k: Kernel, mm: MmStruct, start: int, protection: str) -> int:
+    return mprotect.sys_mprotect(k, mm, start, start + SLOT_PAGES, protection == "rw")
+
+
+def op_dontneed(k: Kernel, mm: MmStruct, start: int) -> int:
+    return madvise.madvise_dontneed(k, mm, start, start + SLOT_PAGES)
+
+
+def op_clear_refs(k: Kernel, mm: MmStruct) -> int:
+    return task_mmu.clear_refs_write(k, mm)
+
+
+def op_truncate(k: Kernel, mm: MmStruct, file: str, pages: int) -> int:
+    mapping = k.files[file]
+    if mapping.shmem:
+        shmem.shmem_setsize(k, mapping, pages)
+    else:
+        ext2.ext2_setsize(k, mapping, pages)
+    return 0
+
+
+def op_punch(k: Kernel, mm: MmStruct, file: str, page: int) -> int:
+    mapping = k.files[file]
+    if not mapping.shmem:
+        return EOPNOTSUPP
+    return shmem.shmem_fallocate_punch(k, mapping, page, page + 1)
+
+
+def op_fsync(k: Kernel, mm: MmStruct, file: str) -> int:
+    mapping = k.files[file]
+    return 0 if mapping.shmem else ext2.ext2_fsync(k, mapping)
+
+
+def op_drop_caches(k: Kernel, mm: MmStruct) -> int:
+    drop_caches.drop_pagecache(k)
+    return 0
 
 
 def op_drain(k: Kernel, mm: MmStruct) -> int:
@@ -184,8 +260,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation(
             "map",
             (SLOT, KIND),
-            "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared "
-            "(file f0) or ext2_shared (file f1), from offset 0",
+            "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
+            "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), from offset 0",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -232,6 +308,65 @@ OPERATIONS: dict[str, Operation] = {
             "the LRU; -11 not migrated; -12; -19 no such node",
             op_move,
         ),
+        Operation(
+            "mprotect",
+            (SLOT, PROTECTION),
+            "mprotect(2) of a slot, to read only or to read and write",
+            "mm/mprotect.c mprotect_fixup()",
+            "0; -12 ENOMEM: part is not mapped",
+            op_mprotect,
+        ),
+        Operation(
+            "dontneed",
+            (SLOT,),
+            "madvise(MADV_DONTNEED) of a slot",
+            "mm/madvise.c madvise_dontneed()",
+            "0; -22 EINVAL: locked; -12 ENOMEM: part is not mapped",
+            op_dontneed,
+        ),
+        Operation(
+            "clear_refs",
+            (),
+            "write 4 to the process's own /proc/PID/clear_refs: forget what was written to so far",
+            "fs/proc/task_mmu.c clear_refs_write()",
+            "0",
+            op_clear_refs,
+        ),
+        Operation(
+            "truncate",
+            (FILE, PAGES),
+            "ftruncate(2) of a file to N pages, 0 to 2",
+            "mm/truncate.c truncate_pagecache()",
+            "0",
+            op_truncate,
+        ),
+        Operation(
+            "punch",
+            (FILE, PAGES),
+            "fallocate(FALLOC_FL_PUNCH_HOLE) of page N of a tmpfs file",
+            "mm/shmem.c shmem_fallocate()",
+            "0; -95 not supported by ext2",
+            op_punch,
+        ),
+        Operation(
+            "fsync", (FILE,), "fsync(2) of a file", "fs/ext2/file.c ext2_fsync()", "0", op_fsync
+        ),
+        Operation(
+            "drop_caches",
+            (),
+            "write 1 to /proc/sys/vm/drop_caches",
+            "fs/drop_caches.c drop_pagecache_sb()",
+            "0",
+            op_drop_caches,
+        ),
+        Operation(
+            "fork",
+            (PROCESS,),
+            "fork(2): process P begins anew, as a copy of this one",
+            "kernel/fork.c dup_mmap()",
+            "0; -11 EAGAIN: P is in use",
+            op_fork,
+        ),
         Operation("exit", (), "exit(2) of the process", "mm/mmap.c exit_mmap()", "0", op_exit),
         Operation(
             "shrink",
@@ -240,6 +375,31 @@ OPERATIONS: dict[str, Operation] = {
             "mm/vmscan.c shrink_inactive_list()",
             "pages freed; -19 no such node",
             op_shrink,
+        ),
+        Operation(
+            "swapout",
+            (NODE,),
+            "direct reclaim: one round over a node's inactive anonymous list, which swap and tmpfs "
+            "pages are on",
+            "mm/vmscan.c shrink_inactive_list()",
+            "pages freed; -19 no such node",
+            op_swapout,
+        ),
+        Operation(
+            "age",
+            (NODE,),
+            "deactivate the pages of a node's active lists",
+            "mm/vmscan.c shrink_active_list()",
+            "0; -19 no such node",
+            op_age,
+        ),
+        Operation(
+            "reclaim",
+            (),
+            "write 0 to memory.force_empty of the group all processes are in: reclaim what can be",
+            "mm/memcontrol.c mem_cgroup_force_empty()",
+            "0",
+            op_reclaim,
         ),
         Operation(
             "drain",
@@ -280,7 +440,7 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
     ret = ESRCH
     if mm is not None and get_mm_user(mm):
         ret = OPERATIONS[name].call(k, mm, *arguments)
-        mmput(k, mm)
+        fork.mmput(k, mm)
     k.machine.note("operation-end", process, name, arguments, ret)
     return ret
 

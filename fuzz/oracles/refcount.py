@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
 from kstate.machine import Report
-from kstate.structs import AnonVma, Kernel
+from kstate.structs import AnonVma, Kernel, Page
 
 
 class RefcountIsAccountedFor:
@@ -24,7 +24,12 @@ class RefcountIsAccountedFor:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         k = state.k
-        cached = {page.pfn for mapping in k.files.values() for page in mapping._page_tree.values()}
+        cached = {
+            page.pfn
+            for mapping in (*k.files.values(), k.swap.space)
+            for page in mapping._page_tree.values()
+            if isinstance(page, Page)
+        }
         pooled = {page.pfn for page in k.pool.free}
         for page in k.pages.values():
             expected = (

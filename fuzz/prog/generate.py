@@ -14,11 +14,17 @@ from fuzz.prog.prog import Op, Program
 from kstate.boot import MachineSize
 from kstate.syscalls import (
     COUNT,
+    FILE,
+    FILES,
     KIND,
     KINDS,
     NODE,
     OPERATIONS,
     PAGE,
+    PAGES,
+    PROCESS,
+    PROTECTION,
+    PROTECTIONS,
     SLOT,
     SLOT_PAGES,
     SLOT_STRIDE,
@@ -88,6 +94,14 @@ def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
         return rng.randrange(1, words.pages + 1)
     if kind == NODE:
         return rng.randrange(words.size.zones)
+    if kind == FILE:
+        return rng.choice(tuple(FILES))
+    if kind == PAGES:
+        return rng.randrange(words.pages + 1)
+    if kind == PROTECTION:
+        return rng.choice(PROTECTIONS)
+    if kind == PROCESS:
+        return rng.choice(PROCESSES_USED)
     return rng.randrange(max(1, words.size.pool))
 
 

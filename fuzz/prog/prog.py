@@ -98,9 +98,9 @@ class Program:
     comments: tuple[tuple[int, bool, str], ...] = field(default=(), compare=False)
 
     def processes(self) -> tuple[str, ...]:
-        """The processes it names, in order; they exist from the start."""
-        named = {op.process for section in (self.init, *self.tasks) for op in section}
-        return tuple(sorted(named))
+        """The processes that act, in order; they exist from the start."""
+        acting = {op.process for section in (self.init, *self.tasks) for op in section}
+        return tuple(sorted(acting))
 
     def bare(self) -> Program:
         """The same program without schedule, expectations and comments: what a scheduler is for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -33,12 +33,19 @@ from kstate.machine.machine import Fault
 from kstate.patches import SpecError, parse_spec
 from kstate.syscalls import (
     COUNT,
+    FILE,
+    FILE_PAGES_MAX,
+    FILES,
     KIND,
     KINDS,
     NODE,
     OPERATIONS,
     PAGE,
+    PAGES,
     POOL,
+    PROCESS,
+    PROTECTION,
+    PROTECTIONS,
     SLOT,
     SLOT_PAGES,
     SLOT_STRIDE,
@@ -48,6 +55,12 @@ from kstate.syscalls import (
 )
 
 SIZE_FIELDS = ("cpus", "zones", "pages", "pool")
+WORDS: dict[str, Sequence[str]] = {
+    KIND: tuple(KINDS),
+    FILE: tuple(FILES),
+    PROTECTION: PROTECTIONS,
+    PROCESS: PROCESSES,
+}
 TURN = re.compile(r"cpu(\d+)\s+(?:(until|through)\s+(.+?)(?:\s+#(\d+))?|for\s+(\d+)|to\s+(end))")
 POINT = re.compile(r"[\w./+-]+:[\w<>]+ \w+\([\w.@:<>-]+\)")
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -123,6 +136,8 @@ def _print_argument(kind: str, value: Argument) -> str:
         return f"{value // SLOT_STRIDE}.{value % SLOT_STRIDE}"
     if kind == COUNT:
         return f"+{value}"
+    if kind == PAGES:
+        return str(value)
     return f"{kind[:-1]}{value}"
 
 
@@ -444,10 +459,16 @@ def _op(line: _Line) -> Op:
 
 
 def _argument(kind: str, word: str, line: int, column: int) -> Argument:
-    if kind == KIND:
-        if word not in KINDS:
-            raise ProgError(f"expected one of {', '.join(KINDS)}, found {word!r}", line, column)
+    if kind in WORDS:
+        if word not in WORDS[kind]:
+            wanted = ", ".join(WORDS[kind])
+            raise ProgError(f"expected one of {wanted}, found {word[:40]!r}", line, column)
         return word
+    if kind == PAGES:
+        pages = _number(word, line, column)
+        if pages > FILE_PAGES_MAX:
+            raise ProgError(f"a file has at most {FILE_PAGES_MAX} pages", line, column)
+        return pages
     if kind in (SLOT, PAGE):
         slot, dot, page = word.partition(".")
         if kind == PAGE and not dot:

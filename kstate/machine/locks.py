@@ -112,6 +112,11 @@ def spin_unlock_irq(lock: SpinLock) -> None:
         machine.woke()
 
 
+def local_irq_enable(machine: Machine) -> None:
+    """Interrupts on again after an irq lock was dropped with spin_unlock. No step."""
+    machine.current.irqs_off -= 1
+
+
 class MutexClass:
     """All mutexes of one kind."""
 
@@ -197,6 +202,7 @@ class RwSemClass:
         "down_read_trylock",
         "down_write",
         "down_write_trylock",
+        "downgrade_write",
         "name",
         "read_granted",
         "up_read",
@@ -218,6 +224,7 @@ class RwSemClass:
         self.down_write_trylock = Primitive("down_write_trylock", name, results=1)
         self.up_read = Primitive("up_read", name)
         self.up_write = Primitive("up_write", name)
+        self.downgrade_write = Primitive("downgrade_write", name)
 
 
 class RwSem:
@@ -318,6 +325,21 @@ def up_write(sem: RwSem) -> None:
         raise context_error(f"{machine.current.name} releases {sem.label()}, not held for write")
     step(sem.kind.up_write, sem)
     sem.writer = None
+    while sem.queue and not sem.queue[0][1]:
+        sem.readers.append(sem.queue.pop(0)[0])
+    if machine.wakes:
+        machine.woke()
+
+
+def downgrade_write(sem: RwSem) -> None:
+    """The writer becomes a reader; readers at the head of the queue are let in with it."""
+    machine = sem.machine
+    task = machine.current
+    if sem.writer is not task:
+        raise context_error(f"{task.name} downgrades {sem.label()}, not held for write")
+    step(sem.kind.downgrade_write, sem)
+    sem.writer = None
+    sem.readers.append(task)
     while sem.queue and not sem.queue[0][1]:
         sem.readers.append(sem.queue.pop(0)[0])
     if machine.wakes:

@@ -106,6 +106,7 @@ class Point:
         return f"Point({self.name!r})"
 
 
+KERNEL_FOLDERS = ("mm", "fs", "kernel")
 _POINT_BY_NAME: dict[str, Point] = {}
 _POINT_BY_NUMBER: dict[int, Point] = {}
 
@@ -127,7 +128,8 @@ def points_met() -> list[Point]:
 def _where(code: CodeType) -> str:
     """`mm/rmap.py:try_to_unmap_one`: the file relative to kstate, or its bare name elsewhere."""
     parts = PurePath(code.co_filename).parts
-    file = "/".join(parts[-2:]) if parts[-3:-1] == ("kstate", "mm") else parts[-1]
+    in_folder = parts[-3:-2] == ("kstate",) and parts[-2] in KERNEL_FOLDERS
+    file = "/".join(parts[-2:]) if in_folder else parts[-1]
     return f"{file}:{code.co_name}"
 
 

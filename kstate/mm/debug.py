@@ -29,3 +29,9 @@ def VM_BUG_ON_PAGE(condition: bool, id: str, text: str) -> None:
     if condition:
         where = calling_function(1)
         raise KernelBug(id, f"kernel BUG at {where}: VM_BUG_ON_PAGE({text})", where)
+
+
+def VM_BUG_ON(condition: bool, id: str, text: str) -> None:
+    if condition:
+        where = calling_function(1)
+        raise KernelBug(id, f"kernel BUG at {where}: VM_BUG_ON({text})", where)

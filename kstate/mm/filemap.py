@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kstate.flags import (
     FAULT_FLAG_ALLOW_RETRY,
+    NR_FILE_DIRTY,
     NR_FILE_PAGES,
     NR_SHMEM,
     VM_FAULT_LOCKED,
@@ -11,6 +12,7 @@ from kstate.flags import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
+    PG_locked,
 )
 from kstate.machine import (
     rcu_read_lock,
@@ -23,6 +25,7 @@ from kstate.machine import (
 from kstate.mm import memory, page_alloc, page_writeback, swap
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    PageDirty,
     PageSwapBacked,
     PageUptodate,
     SetPageUptodate,
@@ -51,21 +54,32 @@ from kstate.structs import (
 def find_get_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
     """The cached page at `index`, with a reference. No lock: the slot is looked at again after.
 
-    Source:   mm/filemap.c find_get_entry(), v4.3.
+    Source:   mm/filemap.c find_get_page(), pagecache_get_page(), v4.3.
     Context:  RCU. A count frozen by somebody who is mid-way is waited for, not spun on.
     """
     rcu_read_lock(k.machine)
     page = _lookup(k, mapping, index)
     rcu_read_unlock(k.machine)
-    return page
+    return page if isinstance(page, Page) else None
 
 
-def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
+def find_get_entry(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:
+    """What is cached at `index`, a page with a reference or a swap slot. As find_get_page.
+
+    Source:   mm/filemap.c find_get_entry(), v4.3.            Context: RCU.
+    """
+    rcu_read_lock(k.machine)
+    entry = _lookup(k, mapping, index)
+    rcu_read_unlock(k.machine)
+    return entry
+
+
+def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:
     """The page in a slot, with a reference: look, take the reference, look again."""
     while True:
         page = radix_tree_lookup(mapping, index)
-        if page is None:
-            return None
+        if not isinstance(page, Page):
+            return page
         if not get_page_unless_zero(page):
             if mapping._page_tree.get(index) is page and page._refcount == 0:
                 retry_when_changed((page, "_refcount"), (mapping, "_tree_version"))
@@ -75,19 +89,19 @@ def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
         swap.put_page(k, page)
 
 
-def find_lock_page(k: Kernel, mapping: AddressSpace, index: int) -> Page | None:
-    """The cached page at `index`, with a reference and locked.
+def find_lock_entry(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:
+    """What is cached at `index`: a page with a reference, locked, or a swap slot.
 
     Source:   mm/filemap.c find_lock_entry(), v4.3.
     Context:  sleeps.                          Bugs: VM_BUG: its index changed.
     """
     while True:
-        page = find_get_page(k, mapping, index)
-        if page is None:
-            return None
+        page = find_get_entry(k, mapping, index)
+        if not isinstance(page, Page):
+            return page
         lock_page(page)
         if page.mapping is mapping:
-            VM_BUG_ON_PAGE(page._index != index, "vm-bug-find-lock-page", "page->index != offset")
+            VM_BUG_ON_PAGE(page._index != index, "vm-bug-find-lock-entry", "page->index != offset")
             return page
         unlock_page(page)
         swap.put_page(k, page)
@@ -113,17 +127,17 @@ def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> b
         return False
     radix_tree_store(mapping, index, page)
     page.zone.stat[NR_FILE_PAGES] += 1
-    if mapping.shmem:
-        page.zone.stat[NR_SHMEM] += 1
     spin_unlock_irq(mapping.tree_lock)
     return True
 
 
-def __delete_from_page_cache(mapping: AddressSpace, page: Page) -> None:
+def __delete_from_page_cache(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     """Take a page out of its file.
 
     Source:   mm/filemap.c __delete_from_page_cache(), v4.3.
-    Context:  page locked, tree_lock held.     Bugs: BUG: still mapped.
+    Context:  page locked, tree_lock held.
+    Bugs:     BUG: still mapped. Reports WARN_ONCE: still dirty.
+    Left out: shadow entries.
     """
     radix_tree_store(mapping, page.index, None)
     page.mapping = None
@@ -131,6 +145,30 @@ def __delete_from_page_cache(mapping: AddressSpace, page: Page) -> None:
     if PageSwapBacked(page):
         page.zone.stat[NR_SHMEM] -= 1
     BUG_ON(page._mapcount > 0, "bug-delete-mapped-page", "page_mapped(page)")
+    if PageDirty(page):
+        k.machine.report(
+            "warn-delete-dirty-page",
+            "WARNING: PageDirty(page)",
+            "mm/filemap.py:__delete_from_page_cache",
+            page,
+        )
+        if mapping.accounts_dirty:
+            page.zone.stat[NR_FILE_DIRTY] -= 1
+
+
+def delete_from_page_cache(k: Kernel, page: Page) -> None:
+    """Take a page out of its file, and drop the cache's reference.
+
+    Source:   mm/filemap.c delete_from_page_cache(), v4.3.
+    Context:  page locked, the caller has a reference.         Bugs: BUG: not locked.
+    """
+    mapping = page.mapping
+    BUG_ON(not page._flags & PG_locked, "bug-delete-from-page-cache-unlocked", "!PageLocked(page)")
+    assert isinstance(mapping, AddressSpace)
+    spin_lock_irq(mapping.tree_lock)
+    __delete_from_page_cache(k, mapping, page)
+    spin_unlock_irq(mapping.tree_lock)
+    swap.put_page(k, page)
 
 
 def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> bool:
@@ -140,7 +178,7 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
     Context:  mmap_sem held for read.          Returns: False where there was no memory
               for the page that is wanted; the others are read as far as there is any.
     """
-    for index in (*range(mapping.i_pages), wanted):
+    for index in dict.fromkeys((*range(mapping.i_size), wanted)):
         if radix_tree_lookup(mapping, index) is not None:
             continue
         page = page_alloc.alloc_page(k)
@@ -150,7 +188,8 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
             continue
         if add_to_page_cache_locked(mapping, page, index):
             swap.lru_cache_add_inactive(k, page)
-            SetPageUptodate(page)  # the read itself: a RAM disk answers at once
+            page._token = mapping.backing.get(index, 0)  # the read: a RAM disk answers at once
+            SetPageUptodate(page)
             unlock_page(page)
         swap.put_page(k, page)
     return True
@@ -182,7 +221,7 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
     """
     mapping = vma.vm_file
     assert mapping is not None
-    if pgoff >= mapping.i_pages:
+    if pgoff >= mapping.i_size:
         return VM_FAULT_SIGBUS, None
     while True:
         page = find_get_page(k, mapping, pgoff)
@@ -198,6 +237,10 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
             swap.put_page(k, page)
             continue
         VM_BUG_ON_PAGE(page._index != pgoff, "vm-bug-filemap-fault", "page->index != offset")
+        if pgoff >= mapping.i_size:  # truncated meanwhile
+            unlock_page(page)
+            swap.put_page(k, page)
+            return VM_FAULT_SIGBUS, None
         return VM_FAULT_LOCKED, page
 
 
@@ -213,7 +256,7 @@ def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_
     rcu_read_lock(k.machine)
     for offset in range(pgoff, max_pgoff + 1):
         page = _lookup(k, mapping, offset)
-        if page is None:
+        if not isinstance(page, Page):
             continue
         if not PageUptodate(page) or not trylock_page(page):
             swap.put_page(k, page)
@@ -222,10 +265,11 @@ def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_
         if (
             page.mapping is mapping
             and PageUptodate(page)
-            and offset < mapping.i_pages
+            and offset < mapping.i_size
             and pte.value.kind == NONE
         ):
-            memory.do_set_pte(k, vma, page, pte, write=False, anon=False)
+            address = start + offset - pgoff
+            memory.do_set_pte(k, vma, page, pte, address, write=False, anon=False)
             unlock_page(page)
         else:
             unlock_page(page)

@@ -58,7 +58,7 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
     if flags & FOLL_TOUCH:
         if flags & FOLL_WRITE and not value.dirty and not PageDirty(page):
             page_writeback.set_page_dirty(k, page)
-        swap.mark_page_accessed(page)
+        swap.mark_page_accessed(k, page)
     if flags & FOLL_POPULATE and vma.vm_flags & VM_LOCKED:
         # Where the page lock is taken the page is left unmarked, and nobody is told.
         if page.mapping is not None and trylock_page(page):
@@ -69,11 +69,13 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
     return page
 
 
-def populate_vma_page_range(k: Kernel, vma: VmAreaStruct, start: int, end: int) -> tuple[int, bool]:
+def populate_vma_page_range(
+    k: Kernel, vma: VmAreaStruct, start: int, end: int, *, may_drop_mmap_sem: bool = True
+) -> tuple[int, bool]:
     """Fault in a range of one vma, marking pages on the way.
 
     Source:   mm/gup.c populate_vma_page_range(), __get_user_pages(), v4.3.
-    Context:  mmap_sem held for read; may be dropped on the way.
+    Context:  mmap_sem held for read, or for write if it may not be dropped on the way.
     Returns:  (pages done or an errno, is mmap_sem still held).
     """
     flags = FOLL_TOUCH | FOLL_POPULATE
@@ -83,7 +85,7 @@ def populate_vma_page_range(k: Kernel, vma: VmAreaStruct, start: int, end: int) 
     while address < end:
         foll = flags
         while follow_page_mask(k, vma, address, foll) is None:
-            fault_flags = FAULT_FLAG_ALLOW_RETRY
+            fault_flags = FAULT_FLAG_ALLOW_RETRY if may_drop_mmap_sem else 0
             if foll & FOLL_WRITE:
                 fault_flags |= FAULT_FLAG_WRITE
             ret = memory.handle_mm_fault(k, vma, address, fault_flags)

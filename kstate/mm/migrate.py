@@ -9,6 +9,7 @@ from kstate.flags import (
     EAGAIN,
     EBUSY,
     EFAULT,
+    EINVAL,
     ENOENT,
     ENOMEM,
     FOLL_DUMP,
@@ -16,6 +17,7 @@ from kstate.flags import (
     MIGRATE_ASYNC,
     MIGRATE_SYNC,
     MIGRATEPAGE_SUCCESS,
+    NR_FILE_DIRTY,
     NR_FILE_PAGES,
     NR_MLOCK,
     NR_SHMEM,
@@ -35,6 +37,7 @@ from kstate.flags import (
 )
 from kstate.machine import (
     down_read,
+    local_irq_enable,
     retry_when_changed,
     spin_lock,
     spin_lock_irq,
@@ -42,19 +45,24 @@ from kstate.machine import (
     spin_unlock_irq,
     up_read,
 )
-from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, vmscan
+from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, util, vmscan
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    ClearPageDirty,
     ClearPageSwapBacked,
+    ClearPageSwapCache,
+    PageAnon,
     PageDirty,
     PageReferenced,
     PageSwapBacked,
+    PageSwapCache,
     PageUptodate,
     PageWriteback,
     SetPageActive,
     SetPageDirty,
     SetPageReferenced,
     SetPageSwapBacked,
+    SetPageSwapCache,
     SetPageUnevictable,
     SetPageUptodate,
     TestClearPageActive,
@@ -73,8 +81,22 @@ from kstate.pageflags import (
     trylock_page,
     unlock_page,
     wait_on_page_locked,
+    wait_on_page_writeback,
 )
-from kstate.patches import P03, P06, P07
+from kstate.patches import (
+    MUT_7B,
+    MUT_7C,
+    MUT_8B,
+    MUT_12C,
+    P03,
+    P06,
+    P07,
+    P08,
+    P09,
+    P11,
+    P12,
+    C_8bdd63809160,
+)
 from kstate.structs import (
     MIGRATION,
     PRESENT,
@@ -143,8 +165,8 @@ def remove_migration_pte(k: Kernel, new: Page, vma: VmAreaStruct, address: int, 
         return SWAP_AGAIN
     get_page(new)
     writable = vma.prot_write or (entry.write and bool(vma.vm_flags & VM_WRITE))
-    set_pte_at(pte, PteVal(PRESENT, new, write=writable))
-    if isinstance(new.mapping, AnonVma):
+    set_pte_at(pte, PteVal(PRESENT, new, write=writable, soft_dirty=entry.soft_dirty))
+    if PageAnon(new):
         rmap.page_add_anon_rmap(new, vma, address)
     else:
         rmap.page_add_file_rmap(new)
@@ -206,45 +228,101 @@ def migration_entry_unfrozen(pte: Pte) -> None:
 def migrate_page_move_mapping(
     k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page
 ) -> int:
-    """Let newpage take page's place in its file.
+    """Let newpage take page's place in its file or in the swap cache.
 
-    Source:   mm/migrate.c migrate_page_move_mapping(), v4.3.
+    Source:   mm/migrate.c migrate_page_move_mapping(), v4.3.  Patches: P11, P12, mutant:12c.
     Context:  both pages locked, page unmapped; takes tree_lock.
     Returns:  0, or -EAGAIN: somebody else has a reference.
-    Left out: swap cache, buffers.
+    Left out: buffers.
     """
-    expected = 1
     if mapping is None:
-        return MIGRATEPAGE_SUCCESS if page_count(page) == expected else EAGAIN
-    expected += 1 + page_private_refs(page)
+        if page_count(page) != 1:
+            return EAGAIN
+        if P11 in k.patches:
+            take_over_identity(newpage, page)
+        return MIGRATEPAGE_SUCCESS
+    expected = 2 + page_private_refs(page)
     spin_lock_irq(mapping.tree_lock)
-    index = page.index
+    index = util.page_index(k, page, mapping)
     if page_count(page) != expected or radix_tree_lookup(mapping, index) is not page:
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     if not page_freeze_refs(page, expected):
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
+    if P11 in k.patches:
+        take_over_identity(newpage, page)  # nobody can have found newpage before this
     get_page(newpage)
+    swap_cache = PageSwapCache(page)
+    if swap_cache:
+        SetPageSwapCache(newpage)
+        newpage.private = page.private
+    dirty = False
+    if P12 in k.patches:
+        if MUT_12C not in k.patches:
+            dirty = move_dirty(newpage, page)
     radix_tree_store(mapping, index, newpage)
     page_unfreeze_refs(page, expected - 1)
-    page.zone.stat[NR_FILE_PAGES] -= 1
-    newpage.zone.stat[NR_FILE_PAGES] += 1
-    if PageSwapBacked(page):
-        page.zone.stat[NR_SHMEM] -= 1
-        newpage.zone.stat[NR_SHMEM] += 1
-    spin_unlock_irq(mapping.tree_lock)
+    if P12 in k.patches:
+        spin_unlock(mapping.tree_lock)  # interrupts stay off
+        if MUT_12C in k.patches:
+            dirty = move_dirty(newpage, page)
+    move_counters(mapping, newpage, page, PageSwapBacked(page) and not swap_cache, dirty)
+    if P12 in k.patches:
+        local_irq_enable(k.machine)
+    else:
+        spin_unlock_irq(mapping.tree_lock)
     return MIGRATEPAGE_SUCCESS
+
+
+def take_over_identity(newpage: Page, page: Page) -> None:
+    """Source: mm/migrate.c migrate_page_move_mapping(), v4.4: index, mapping, PG_swapbacked."""
+    newpage.index = page.index
+    newpage.mapping = page.mapping
+    if PageSwapBacked(page):
+        SetPageSwapBacked(newpage)
+
+
+def move_dirty(newpage: Page, page: Page) -> bool:
+    """Source: mm/migrate.c migrate_page_move_mapping(), v4.4: no accounting, the pair stays dirty.
+
+    Context:  tree_lock held.
+    """
+    dirty = PageDirty(page)
+    if dirty:
+        ClearPageDirty(page)
+        SetPageDirty(newpage)
+    return dirty
+
+
+def move_counters(
+    mapping: AddressSpace, newpage: Page, page: Page, shmem: bool, dirty: bool
+) -> None:
+    """What one zone counts less the other counts more; within one zone there is nothing to do.
+
+    Source:   mm/migrate.c migrate_page_move_mapping(), v4.4.
+    Args:     dirty: PG_dirty was moved, and its count is to follow.
+    """
+    moved = [NR_FILE_PAGES]
+    if shmem:
+        moved.append(NR_SHMEM)
+    if dirty and mapping.accounts_dirty:
+        moved.append(NR_FILE_DIRTY)
+    for counter in moved:
+        page.zone.stat[counter] -= 1
+        newpage.zone.stat[counter] += 1
 
 
 def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     """Copy a page's content and flags.
 
-    Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03.
+    Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03, P12.
     Context:  both pages locked.
     Bugs:     VM_BUG: active and unevictable together.
-    Left out: error, checked, mappedtodisk, young and idle, KSM, swap cache, buffers.
+    Left out: error, checked, mappedtodisk, young and idle, KSM, buffers.
     """
+    newpage._token = page._token
+    k.machine.note("page-moved", page, newpage)
     if PageReferenced(page):
         SetPageReferenced(newpage)
     if PageUptodate(page):
@@ -258,14 +336,23 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
         SetPageActive(newpage)
     elif TestClearPageUnevictable(page):
         SetPageUnevictable(newpage)
-    if PageDirty(page):
-        page_writeback.clear_page_dirty_for_io(k, page)
-        if PageSwapBacked(page):
+    if P12 in k.patches:
+        if PageDirty(page):
             SetPageDirty(newpage)
-        else:
-            page_writeback.__set_page_dirty_nobuffers(k, newpage)
+    else:
+        if PageDirty(page):
+            page_writeback.clear_page_dirty_for_io(k, page)
+            if PageSwapBacked(page):
+                SetPageDirty(newpage)
+            else:
+                page_writeback.__set_page_dirty_nobuffers(k, newpage)
     if P03 not in k.patches:
         mlock_migrate_page(newpage, page)
+    if PageSwapCache(page):
+        ClearPageSwapCache(page)
+    page.private = 0
+    if PageWriteback(newpage):
+        page_writeback.end_page_writeback(k, newpage)
 
 
 def mlock_migrate_page(newpage: Page, page: Page) -> None:
@@ -293,14 +380,33 @@ def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: P
     return MIGRATEPAGE_SUCCESS
 
 
-def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool) -> int:
+def fallback_migrate_page(
+    k: Kernel, mapping: AddressSpace, newpage: Page, page: Page, mode: int
+) -> int:
+    """Migrate a page of a file system that has no migratepage of its own.
+
+    Source:   mm/migrate.c fallback_migrate_page(), writeout(), v4.3.
+    Context:  both pages locked.
+    Returns:  as migrate_page; -EBUSY: dirty, and not to be waited for; -EINVAL: no writepage.
+    Left out: file systems that have a writepage but no migratepage.
+    """
+    if PageDirty(page):
+        if mode != MIGRATE_SYNC:
+            return EBUSY
+        return EINVAL
+    return migrate_page(k, mapping, newpage, page)
+
+
+def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool, mode: int) -> int:
     """Move a page that is locked and unmapped.
 
-    Source:   mm/migrate.c move_to_new_page(), v4.3.           Patches: P07.
+    Source:   mm/migrate.c move_to_new_page(), v4.3.
+                                               Patches: P07, P11, mutant:7b.
     Context:  page locked; newpage locked here, or by the caller with P07.
-    Returns:  0, or an errno: newpage is as it was, but for a stale index and PG_swapbacked.
+    Returns:  0, or an errno: newpage is as it was, but for a stale index and PG_swapbacked
+              without P11.
     Bugs:     BUG: newpage's lock is taken. VM_BUG (P07): either page not locked.
-    Left out: memcg; every file system here uses migrate_page.
+    Left out: memcg.
     """
     if P07 in k.patches:
         VM_BUG_ON_PAGE(
@@ -310,31 +416,52 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
         )
     else:
         if not trylock_page(newpage):
+            if MUT_7B in k.patches:
+                return EAGAIN
             BUG("bug-newpage-trylock", "trylock_page(newpage) failed")
-    newpage.index = page.index
-    mapping = page.mapping
-    newpage.mapping = mapping
-    if PageSwapBacked(page):
-        SetPageSwapBacked(newpage)
-    rc = migrate_page(k, mapping if isinstance(mapping, AddressSpace) else None, newpage, page)
-    if rc != MIGRATEPAGE_SUCCESS:
-        newpage.mapping = None
+    if P11 not in k.patches:
+        take_over_identity(newpage, page)
+    mapping = util.page_mapping(k, page)
+    if mapping is not None and not mapping.has_migratepage:
+        rc = fallback_migrate_page(k, mapping, newpage, page, mode)
     else:
-        if page_was_mapped:
-            remove_migration_ptes(k, page, newpage)
-        page.mapping = None
+        rc = migrate_page(k, mapping, newpage, page)
+    if rc != MIGRATEPAGE_SUCCESS:
+        if P11 not in k.patches:
+            newpage.mapping = None
+    else:
+        let_go_of_old_page(k, newpage, page, page_was_mapped)
     if P07 not in k.patches:
         unlock_page(newpage)
     return rc
 
 
+def let_go_of_old_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool) -> None:
+    """The old page leaves its file; what it was, an anonymous page stays until it is freed (P08).
+
+    Source:   mm/migrate.c move_to_new_page(), v4.3.           Patches: P08, mutant:8b.
+    Context:  both pages locked.
+    """
+    if P08 in k.patches:
+        if MUT_8B in k.patches:
+            page.mapping = None
+            return
+        if not PageAnon(page):
+            page.mapping = None
+    else:
+        if page_was_mapped:
+            remove_migration_ptes(k, page, newpage)
+        page.mapping = None
+
+
 def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: int) -> int:
     """Lock, unmap, move, map again.
 
-    Source:   mm/migrate.c __unmap_and_move(), v4.3.           Patches: P07.
+    Source:   mm/migrate.c __unmap_and_move(), v4.3.    Patches: P07, P08, P09, mutant:7c.
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
-    Left out: balloon pages, swap cache, KSM, orphaned pages with buffers.
+    Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
+    Left out: balloon pages, KSM, orphaned pages with buffers.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -342,34 +469,62 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             return rc
         lock_page(page)
     if PageWriteback(page):
-        unlock_page(page)
-        return EBUSY
-    anon_vma: AnonVma | None = None
-    if isinstance(page.mapping, AnonVma):
-        anon_vma = rmap.page_get_anon_vma(k, page)
-        if anon_vma is None:
+        if mode != MIGRATE_SYNC:
+            unlock_page(page)
+            return EBUSY
+        if not force:
             unlock_page(page)
             return rc
+        wait_on_page_writeback(page)
+    anon_vma: AnonVma | None = None
+    if PageAnon(page):
+        anon_vma = rmap.page_get_anon_vma(k, page)
+        if P09 not in k.patches:
+            if anon_vma is None and not PageSwapCache(page):
+                unlock_page(page)
+                return rc
     if P07 in k.patches:
         if not trylock_page(newpage):
-            if anon_vma is not None:
-                rmap.put_anon_vma(anon_vma)
+            if MUT_7C not in k.patches:
+                _put(anon_vma)
             unlock_page(page)
             return rc
     page_was_mapped = False
-    if page.mapping is not None and page_mapped(page):
+    if page.mapping is None:
+        if page_private_refs(page):  # an orphan with buffers, which the next round finds without
+            return _unlock(k, page, newpage, anon_vma, rc)
+    elif page_mapped(page):
+        if P09 in k.patches:
+            VM_BUG_ON_PAGE(
+                isinstance(page._mapping, AnonVma) and anon_vma is None,
+                "vm-bug-migrate-no-anon-vma",
+                "PageAnon(page) && !PageKsm(page) && !anon_vma",
+            )
         rmap.try_to_unmap(k, page, TTU_MIGRATION | TTU_IGNORE_MLOCK | TTU_IGNORE_ACCESS)
         page_was_mapped = True
     if not page_mapped(page):
-        rc = move_to_new_page(k, newpage, page, page_was_mapped)
-    if rc != MIGRATEPAGE_SUCCESS and page_was_mapped:
-        remove_migration_ptes(k, page, page)
+        rc = move_to_new_page(k, newpage, page, page_was_mapped, mode)
+    if page_was_mapped:
+        if P08 in k.patches:
+            remove_migration_ptes(k, page, newpage if rc == MIGRATEPAGE_SUCCESS else page)
+        else:
+            if rc != MIGRATEPAGE_SUCCESS:
+                remove_migration_ptes(k, page, page)
+    return _unlock(k, page, newpage, anon_vma, rc)
+
+
+def _unlock(k: Kernel, page: Page, newpage: Page, anon_vma: AnonVma | None, rc: int) -> int:
+    """The way out of __unmap_and_move."""
     if P07 in k.patches:
         unlock_page(newpage)
-    if anon_vma is not None:
-        rmap.put_anon_vma(anon_vma)
+    _put(anon_vma)
     unlock_page(page)
     return rc
+
+
+def _put(anon_vma: AnonVma | None) -> None:
+    if anon_vma is not None:
+        rmap.put_anon_vma(anon_vma)
 
 
 def unmap_and_move(
@@ -382,7 +537,7 @@ def unmap_and_move(
 ) -> tuple[int, int]:
     """Migrate one page of a list.
 
-    Source:   mm/migrate.c unmap_and_move(), v4.3.             Patches: P06.
+    Source:   mm/migrate.c unmap_and_move(), v4.3.    Patches: P06, P11, 8bdd63809160.
     Context:  page isolated by the caller.
     Returns:  (rc, status): rc as __unmap_and_move, or -ENOMEM; where it is not -EAGAIN the page is
               off the list. status: the node it is on now, or rc.
@@ -405,17 +560,16 @@ def unmap_and_move(
         vmscan.putback_lru_page(k, page)
     status = rc if rc else newpage.zone.node
     if P06 in k.patches:
-        if put_new_page is not None:
-            ClearPageSwapBacked(newpage)
-            put_new_page(newpage)
-        else:
-            vmscan.putback_lru_page(k, newpage)
+        unused = put_new_page is not None
     else:
-        if rc != MIGRATEPAGE_SUCCESS and put_new_page is not None:
-            ClearPageSwapBacked(newpage)
-            put_new_page(newpage)
-        else:
-            vmscan.putback_lru_page(k, newpage)
+        unused = rc != MIGRATEPAGE_SUCCESS and put_new_page is not None
+    if unused and put_new_page is not None:
+        if P11 not in k.patches:
+            if C_8bdd63809160 in k.patches:
+                ClearPageSwapBacked(newpage)
+        put_new_page(newpage)
+    else:
+        vmscan.putback_lru_page(k, newpage)
     return rc, status
 
 

@@ -142,7 +142,7 @@ def munlock_vma_page(k: Kernel, page: Page) -> None:
     spin_unlock_irq(zone.lru_lock)
 
 
-def __putback_lru_fast_prepare(page: Page, putback: list[Page]) -> int | None:
+def __putback_lru_fast_prepare(k: Kernel, page: Page, putback: list[Page]) -> int | None:
     """Can the page go back without a walk? Then it joins `putback` and is unlocked.
 
     Source:   mm/mlock.c __putback_lru_fast_prepare(), v4.3.
@@ -152,7 +152,7 @@ def __putback_lru_fast_prepare(page: Page, putback: list[Page]) -> int | None:
     """
     VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-fast-lru", "PageLRU(page)")
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-putback-fast-locked", "!PageLocked(page)")
-    if page_mapcount(page) <= 1 and vmscan.page_evictable(page):
+    if page_mapcount(page) <= 1 and vmscan.page_evictable(k, page):
         putback.append(page)
         rescued = TestClearPageUnevictable(page)
         unlock_page(page)
@@ -195,7 +195,7 @@ def __munlock_pagevec(k: Kernel, pages: list[Page], zone: Zone) -> None:
     rescued = 0
     for page in isolated:
         lock_page(page)
-        quick = __putback_lru_fast_prepare(page, fast)
+        quick = __putback_lru_fast_prepare(k, page, fast)
         if quick is None:
             get_page(page)  # the putback must not drop the last reference of a locked page
             __munlock_isolated_page(k, page)

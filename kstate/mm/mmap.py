@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from kstate.flags import VM_LOCKED
+from kstate.flags import VM_LOCKED, VM_SOFTDIRTY
 from kstate.machine import down_write, up_write
 from kstate.mm import memory, mlock, rmap, swap
 from kstate.structs import AddressSpace, AnonVma, Kernel, MmStruct, VmAreaStruct
@@ -44,50 +44,61 @@ def _insert(mm: MmStruct, vma: VmAreaStruct) -> None:
 
 
 def vma_adjust(
-    moves: Iterable[tuple[VmAreaStruct, int, int]],
-    mapping: AddressSpace | None,
-    anon_vma: AnonVma | None,
+    moves: Sequence[tuple[VmAreaStruct, int, int]],
+    *,
     insert: VmAreaStruct | None = None,
-    remove: Iterable[VmAreaStruct] = (),
+    remove: VmAreaStruct | None = None,
 ) -> None:
     """Move the boundaries of neighbouring vmas, all at once for any rmap walk.
 
-    Source:   mm/mmap.c vma_adjust(), v4.3.
+    Source:   mm/mmap.c vma_adjust(), anon_vma_merge(), v4.3.
     Context:  mmap_sem held for write; takes i_mmap_rwsem and the anon_vma's rwsem for write.
     Args:     moves: (vma, new start, new end), page numbers. insert, remove: what appears, goes.
+              What grows takes over the anon_vmas of what shrinks or goes. A removed vma is on its
+              anon_vmas a little longer than in its file.
     """
+    first, last = moves[0][0], moves[-1][0]
+    if insert is None:
+        grows = next(vma for vma, start, end in moves if end - start > vma.vm_end - vma.vm_start)
+        shrinks = remove or (last if grows is first else first)
+        if shrinks.anon_vma is not None and grows.anon_vma is None:
+            grows.anon_vma = shrinks.anon_vma
+            rmap.anon_vma_clone(grows, shrinks)
+    mapping = first.vm_file
+    anon_vma = first.anon_vma or last.anon_vma
     if mapping is not None:
         down_write(mapping.i_mmap_rwsem)
+        if insert is not None:
+            rmap.insert_by_pgoff(mapping.i_mmap, insert)
     if anon_vma is not None:
         down_write(anon_vma.rwsem)
     for vma, start, end in moves:
         if vma.vm_start != start:
             vma.vm_pgoff += start - vma.vm_start
             vma.vm_start = start
-            for tree in _trees(mapping, vma.anon_vma):
+            for tree in _trees(vma):
                 tree.remove(vma)
                 rmap.insert_by_pgoff(tree, vma)
         vma.vm_end = end
     if insert is not None:
         _insert(insert.vm_mm, insert)
-        for tree in _trees(mapping, insert.anon_vma):
-            rmap.insert_by_pgoff(tree, insert)
-    for vma in remove:
-        vma.vm_mm.vmas.remove(vma)
-        for tree in _trees(mapping, vma.anon_vma):
-            tree.remove(vma)
+    if remove is not None:
+        remove.vm_mm.vmas.remove(remove)
+        if mapping is not None:
+            mapping.i_mmap.remove(remove)
     if anon_vma is not None:
         up_write(anon_vma.rwsem)
     if mapping is not None:
         up_write(mapping.i_mmap_rwsem)
+    if remove is not None:
+        rmap.unlink_anon_vmas(remove)
 
 
-def _trees(mapping: AddressSpace | None, anon_vma: AnonVma | None) -> list[list[VmAreaStruct]]:
-    trees = []
-    if mapping is not None:
-        trees.append(mapping.i_mmap)
-    if anon_vma is not None:
-        trees.append(anon_vma.vmas)
+def _trees(vma: VmAreaStruct) -> list[list[VmAreaStruct]]:
+    """The interval trees a vma is in."""
+    trees = [anon_vma.vmas for anon_vma in vma.anon_vma_chain]
+    if vma.vm_file is not None:
+        trees.append(vma.vm_file.i_mmap)
     return trees
 
 
@@ -95,9 +106,9 @@ def split_vma(k: Kernel, vma: VmAreaStruct, at: int, *, new_below: bool) -> VmAr
     """Cut a vma in two at a page number.
 
     Source:   mm/mmap.c split_vma(), __split_vma(), v4.3.
-    Context:  mmap_sem held for write; takes the rmap locks for write.
+    Context:  mmap_sem held for write; takes the rmap locks for write. For a moment the new vma is
+              on the anon_vmas while the old one still has its full size.
     Args:     new_below: the new vma is the lower part, else the upper.
-    Left out: the moment in which both vmas are in the anon_vma at full size (anon_vma_clone).
     Returns:  the new vma.
     """
     if new_below:
@@ -109,7 +120,8 @@ def split_vma(k: Kernel, vma: VmAreaStruct, at: int, *, new_below: bool) -> VmAr
     new = VmAreaStruct(vma.vm_mm, start, end, vma.vm_flags, vma.vm_file, pgoff)
     new.prot_write = vma.prot_write
     new.anon_vma = vma.anon_vma
-    vma_adjust([rest], vma.vm_file, vma.anon_vma, insert=new)
+    rmap.anon_vma_clone(new, vma)
+    vma_adjust([rest], insert=new)
     return new
 
 
@@ -130,36 +142,40 @@ def vma_merge(
         before = None
     if after is not None and not _can_merge(after, vma, newflags, after.vm_start == end):
         after = None
-    if before is None and after is None:
-        return None
     whole = start == vma.vm_start and end == vma.vm_end
-    anon_vma = vma.anon_vma or (before and before.anon_vma) or (after and after.anon_vma) or None
-    if before is not None and after is not None:
-        vma_adjust(
-            [(before, before.vm_start, after.vm_end)], vma.vm_file, anon_vma, remove=[vma, after]
-        )
-        return before
     if before is not None:
-        moves = [(before, before.vm_start, end)]
-        moves += [] if whole else [(vma, end, vma.vm_end)]
-        vma_adjust(moves, vma.vm_file, anon_vma, remove=[vma] if whole else [])
+        if whole:
+            vma_adjust([(before, before.vm_start, end)], remove=vma)
+            if after is not None and _one_anon_vma(before.anon_vma, after.anon_vma):
+                vma_adjust([(before, before.vm_start, after.vm_end)], remove=after)
+        else:
+            vma_adjust([(before, before.vm_start, end), (vma, end, vma.vm_end)])
         return before
-    assert after is not None
-    moves = [] if whole else [(vma, vma.vm_start, start)]
-    moves += [(after, start, after.vm_end)]
-    vma_adjust(moves, vma.vm_file, anon_vma, remove=[vma] if whole else [])
+    if after is None:
+        return None
+    if whole:
+        vma_adjust([(vma, start, after.vm_end)], remove=after)
+        return vma
+    vma_adjust([(vma, vma.vm_start, start), (after, start, after.vm_end)])
     return after
 
 
+def _one_anon_vma(one: AnonVma | None, other: AnonVma | None) -> bool:
+    return one is None or other is None or one is other
+
+
 def _can_merge(other: VmAreaStruct, vma: VmAreaStruct, newflags: int, adjacent: bool) -> bool:
-    """Source: mm/mmap.c is_mergeable_vma(), is_mergeable_anon_vma(), v4.3: neighbours with one
-    anon_vma, here the halves of one vma. One that only one of them has is left unmerged."""
+    """Source: mm/mmap.c is_mergeable_vma(), is_mergeable_anon_vma(), v4.3. One that lacks an
+    anon_vma takes the other's, unless that was cloned from a parent."""
+    mergeable_anon = other.anon_vma is vma.anon_vma or (
+        (other.anon_vma is None or vma.anon_vma is None) and len(other.anon_vma_chain) == 1
+    )
     return (
         adjacent
-        and other.vm_flags == newflags
+        and (other.vm_flags ^ newflags) & ~VM_SOFTDIRTY == 0
         and other.vm_file is vma.vm_file
         and other.vm_pgoff - other.vm_start == vma.vm_pgoff - vma.vm_start
-        and other.anon_vma is vma.anon_vma
+        and mergeable_anon
     )
 
 
@@ -180,8 +196,10 @@ def mmap_region(
     Left out: merging with neighbours, accounting, MAP_POPULATE and MAP_LOCKED.
     """
     do_munmap(k, mm, start, end)
-    vma = VmAreaStruct(mm, start, end, vm_flags, mapping, start if mapping is None else pgoff)
-    vma.prot_write = memory.vm_page_prot_writes(vm_flags, mapping)
+    vma = VmAreaStruct(
+        mm, start, end, vm_flags | VM_SOFTDIRTY, mapping, start if mapping is None else pgoff
+    )
+    memory.vma_set_page_prot(vma)
     vma_link(mm, vma)
     return 0
 
@@ -224,7 +242,7 @@ def unmap_region(k: Kernel, vmas: list[VmAreaStruct]) -> None:
     for vma in vmas:
         gathered += memory.unmap_page_range(k, vma, vma.vm_start, vma.vm_end)
     for vma in vmas:
-        rmap.anon_vma_unlink(vma)
+        rmap.unlink_anon_vmas(vma)
         mapping = vma.vm_file
         if mapping is not None:
             down_write(mapping.i_mmap_rwsem)

@@ -1,64 +1,259 @@
-"""mm/page-writeback.c: dirtying and cleaning pages, as far as counters go."""
+"""mm/page-writeback.c: dirtying pages, cleaning them, writing them back."""
 
 from __future__ import annotations
 
-from kstate.flags import NR_FILE_DIRTY, PG_locked, PG_private, PG_uptodate
+from collections.abc import Callable
+
+from kstate.flags import (
+    NR_DIRTIED,
+    NR_FILE_DIRTY,
+    NR_WRITEBACK,
+    NR_WRITTEN,
+    PG_locked,
+    PG_private,
+    PG_uptodate,
+    PG_writeback,
+)
+from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
+from kstate.mm import filemap, rmap, swap, util
 from kstate.mm.debug import BUG_ON
-from kstate.pageflags import TestClearPageDirty, TestSetPageDirty
-from kstate.structs import AddressSpace, Kernel, Page
+from kstate.pageflags import (
+    ClearPageDirty,
+    ClearPageReclaim,
+    PageDirty,
+    PageReclaim,
+    PageWriteback,
+    TestClearPageDirty,
+    TestClearPageReclaim,
+    TestClearPageWriteback,
+    TestSetPageDirty,
+    TestSetPageWriteback,
+    lock_page,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from kstate.structs import (
+    TAG_DIRTY,
+    TAG_WRITEBACK,
+    AddressSpace,
+    Kernel,
+    Page,
+    radix_tree_indices,
+    radix_tree_tag,
+)
 
 
-def mapping_cap_account_dirty(page: Page) -> bool:
-    """Are this page's dirty pages counted? ext2 pages are; tmpfs and anonymous pages are not."""
-    mapping = page.mapping
-    return isinstance(mapping, AddressSpace) and not mapping.shmem
+def account_page_dirtied(k: Kernel, page: Page, mapping: AddressSpace) -> None:
+    """Count a page that has become dirty, where its file system counts them.
+
+    Source:   mm/page-writeback.c account_page_dirtied(), v4.3.
+    Context:  tree_lock held.
+    Left out: the tracepoint, memcg, ratelimits; task_io and nr_dirtied are one counter, k.dirtied.
+    """
+    if mapping.accounts_dirty:
+        page.zone.stat[NR_FILE_DIRTY] += 1
+        page.zone.stat[NR_DIRTIED] += 1
+        task = k.machine.current.index
+        k.dirtied[task] = k.dirtied.get(task, 0) + 1
+        k.machine.note("page-dirtied", page)
 
 
 def set_page_dirty(k: Kernel, page: Page) -> bool:
     """Mark a page dirty.
 
-    Source:   mm/page-writeback.c set_page_dirty(), account_page_dirtied(), v4.3.
+    Source:   mm/page-writeback.c set_page_dirty(), v4.3.
     Context:  page locked, or the ptl of a pte that maps it held.
     Returns:  True where it was clean.
-    Left out: radix tree tags, buffers, inode dirtying, everything counted but NR_FILE_DIRTY.
     """
-    if TestSetPageDirty(page):
+    mapping = util.page_mapping(k, page)
+    if mapping is None:
+        if PageDirty(page):
+            return False
+        return not TestSetPageDirty(page)
+    if PageReclaim(page):
+        ClearPageReclaim(page)
+    if not mapping.accounts_dirty:
+        return __set_page_dirty_no_writeback(page)
+    return __set_page_dirty_buffers(k, page, mapping)
+
+
+def __set_page_dirty_no_writeback(page: Page) -> bool:
+    """set_page_dirty of tmpfs and the swap cache: a flag, nothing else.
+
+    Source:   mm/page-writeback.c __set_page_dirty_no_writeback(), v4.3.
+    """
+    if PageDirty(page):
         return False
-    if mapping_cap_account_dirty(page):
-        page.zone.stat[NR_FILE_DIRTY] += 1
-    return True
+    return not TestSetPageDirty(page)
+
+
+def __set_page_dirty_buffers(k: Kernel, page: Page, mapping: AddressSpace) -> bool:
+    """set_page_dirty of a disk file.
+
+    Source:   fs/buffer.c __set_page_dirty_buffers(), __set_page_dirty(), v4.3.
+    Context:  takes private_lock, then tree_lock.
+    Bugs:     reports WARN_ONCE: not up to date.
+    Left out: the buffers' own dirty bits, inode dirtying.
+    """
+    spin_lock(mapping.private_lock)
+    newly_dirty = not TestSetPageDirty(page)
+    spin_unlock(mapping.private_lock)
+    if newly_dirty:
+        spin_lock_irq(mapping.tree_lock)
+        if page.mapping is not None:  # else truncation was faster
+            _warn_not_uptodate(k, page, page._flags & PG_uptodate == 0)
+            account_page_dirtied(k, page, mapping)
+            radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
+        spin_unlock_irq(mapping.tree_lock)
+    return newly_dirty
 
 
 def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
     """set_page_dirty without the file system's own ideas.
 
     Source:   mm/page-writeback.c __set_page_dirty_nobuffers(), v4.3.
-    Bugs:     reports WARN_ONCE: neither private nor up to date.
+    Bugs:     BUG: the mapping changed. Reports WARN_ONCE: neither private nor up to date.
     """
     if TestSetPageDirty(page):
         return False
-    if not page._flags & (PG_private | PG_uptodate):
+    mapping = util.page_mapping(k, page)
+    if mapping is None:
+        return True
+    spin_lock_irq(mapping.tree_lock)
+    BUG_ON(
+        util.page_mapping(k, page) is not mapping,
+        "bug-set-page-dirty-mapping",
+        "page_mapping(page) != mapping",
+    )
+    _warn_not_uptodate(k, page, page._flags & (PG_private | PG_uptodate) == 0)
+    account_page_dirtied(k, page, mapping)
+    radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, True)
+    spin_unlock_irq(mapping.tree_lock)
+    return True
+
+
+def _warn_not_uptodate(k: Kernel, page: Page, condition: bool) -> None:
+    if condition:
         k.machine.report(
             "warn-dirty-not-uptodate",
             "WARNING: !PagePrivate(page) && !PageUptodate(page)",
             "mm/page_writeback.py:__set_page_dirty_nobuffers",
             page,
         )
-    if mapping_cap_account_dirty(page):
-        page.zone.stat[NR_FILE_DIRTY] += 1
-    return True
 
 
 def clear_page_dirty_for_io(k: Kernel, page: Page) -> bool:
-    """Clear PG_dirty; True where it was set.
+    """Clear PG_dirty, of the page and of its ptes; True where it was set.
 
     Source:   mm/page-writeback.c clear_page_dirty_for_io(), v4.3.
     Context:  page locked.                     Bugs: BUG: page not locked.
-    Left out: page_mkclean: its only caller here has unmapped the page.
     """
+    mapping = util.page_mapping(k, page)
     BUG_ON(not page._flags & PG_locked, "bug-clear-page-dirty-unlocked", "!PageLocked(page)")
-    if not TestClearPageDirty(page):
+    if mapping is not None and mapping.accounts_dirty:
+        if rmap.page_mkclean(k, page):
+            set_page_dirty(k, page)
+        if TestClearPageDirty(page):
+            page.zone.stat[NR_FILE_DIRTY] -= 1
+            return True
         return False
-    if mapping_cap_account_dirty(page):
-        page.zone.stat[NR_FILE_DIRTY] -= 1
-    return True
+    return TestClearPageDirty(page)
+
+
+def cancel_dirty_page(k: Kernel, page: Page) -> None:
+    """Its content is not wanted any more: no need to write it.
+
+    Source:   mm/page-writeback.c cancel_dirty_page(), v4.3.
+    Context:  page locked.
+    """
+    mapping = util.page_mapping(k, page)
+    if mapping is not None and mapping.accounts_dirty:
+        if TestClearPageDirty(page):
+            page.zone.stat[NR_FILE_DIRTY] -= 1
+    else:
+        ClearPageDirty(page)
+
+
+def set_page_writeback(k: Kernel, page: Page) -> None:
+    """I/O begins.
+
+    Source:   mm/page-writeback.c __test_set_page_writeback(), v4.3.
+    Context:  page locked; takes tree_lock.
+    """
+    mapping = util.page_mapping(k, page)
+    if mapping is None:
+        if not TestSetPageWriteback(page):
+            page.zone.stat[NR_WRITEBACK] += 1
+        return
+    spin_lock_irq(mapping.tree_lock)
+    was = TestSetPageWriteback(page)
+    if not was:
+        radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_WRITEBACK, True)
+    if not PageDirty(page):
+        radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, False)
+    spin_unlock_irq(mapping.tree_lock)
+    if not was:
+        page.zone.stat[NR_WRITEBACK] += 1
+
+
+def end_page_writeback(k: Kernel, page: Page) -> None:
+    """I/O is done: wake those who wait for it.
+
+    Source:   mm/filemap.c end_page_writeback(); mm/page-writeback.c test_clear_page_writeback(), v4.3.
+    Context:  any; takes tree_lock.            Bugs: BUG: not under writeback.
+    """
+    if PageReclaim(page) and TestClearPageReclaim(page):
+        swap.rotate_reclaimable_page(k, page)
+    mapping = util.page_mapping(k, page)
+    if mapping is not None:
+        spin_lock_irq(mapping.tree_lock)
+        was = TestClearPageWriteback(page)
+        if was:
+            radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_WRITEBACK, False)
+        spin_unlock_irq(mapping.tree_lock)
+    else:
+        was = TestClearPageWriteback(page)
+    BUG_ON(not was, "bug-end-page-writeback", "!test_clear_page_writeback(page)")
+    page.zone.stat[NR_WRITEBACK] -= 1
+    page.zone.stat[NR_WRITTEN] += 1
+
+
+def write_cache_pages(
+    k: Kernel, mapping: AddressSpace, writepage: Callable[[Kernel, AddressSpace, Page], None]
+) -> None:
+    """Write every dirty page of a file, and wait for those under I/O already.
+
+    Source:   mm/page-writeback.c write_cache_pages(), v4.3, for WB_SYNC_ALL.
+    Context:  sleeps; locks each page.
+    Args:     writepage: starts the I/O and unlocks the page.
+    Bugs:     BUG: under writeback.
+    """
+    for index in radix_tree_indices(mapping, 0, TAG_DIRTY):
+        page = filemap.find_get_page(k, mapping, index)
+        if page is None:
+            continue
+        lock_page(page)
+        if page.mapping is not mapping or not PageDirty(page):
+            unlock_page(page)
+        else:
+            if PageWriteback(page):
+                wait_on_page_writeback(page)
+            BUG_ON(
+                page._flags & PG_writeback != 0,
+                "bug-write-cache-pages-writeback",
+                "PageWriteback(page)",
+            )
+            if clear_page_dirty_for_io(k, page):
+                writepage(k, mapping, page)
+            else:
+                unlock_page(page)
+        swap.put_page(k, page)
+
+
+def filemap_fdatawait(k: Kernel, mapping: AddressSpace) -> None:
+    """Wait for all I/O on a file. Source: mm/filemap.c filemap_fdatawait_range(), v4.3."""
+    for index in radix_tree_indices(mapping, 0, TAG_WRITEBACK):
+        page = filemap.find_get_page(k, mapping, index)
+        if page is not None:
+            wait_on_page_writeback(page)
+            swap.put_page(k, page)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kstate.flags import (
     MM_ANONPAGES,
     MM_FILEPAGES,
+    MM_SWAPENTS,
     NR_ANON_PAGES,
     NR_FILE_MAPPED,
     SWAP_AGAIN,
@@ -18,8 +19,10 @@ from kstate.flags import (
     TTU_MIGRATION,
     TTU_MUNLOCK,
     VM_LOCKED,
+    VM_SHARED,
     PG_locked,
     PG_lru,
+    PG_swapcache,
 )
 from kstate.machine import (
     down_read,
@@ -32,27 +35,43 @@ from kstate.machine import (
     up_read,
     up_write,
 )
-from kstate.mm import memory, migrate, mlock, page_writeback, swap
+from kstate.mm import memory, migrate, mlock, page_writeback, swap, swapfile, util
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    PageAnon,
     PageMlocked,
+    PageSwapCache,
     SetPageSwapBacked,
     atomic_add_negative_mapcount,
     atomic_inc_and_test_mapcount,
     page_mapcount,
     page_mapped,
+    trylock_page,
+    unlock_page,
 )
-from kstate.patches import P02
+from kstate.patches import (
+    ALT_MM_USERS,
+    ALT_TRYLOCK_UNDER_PTL,
+    FIX_PEEK_UNDER_PTL,
+    P02,
+    P10,
+    C_e6c509f85455,
+)
 from kstate.structs import (
     PRESENT,
+    SWAP,
     AddressSpace,
     AnonVma,
     Kernel,
     Page,
     Pte,
+    PteVal,
     VmAreaStruct,
     atomic_dec_and_test,
+    atomic_inc_anon_vma,
     atomic_inc_not_zero,
+    mm_users,
+    pte_with,
     ptep_clear_flush_young,
     ptep_get_and_clear,
     set_pte_at,
@@ -69,6 +88,12 @@ def insert_by_pgoff(vmas: list[VmAreaStruct], vma: VmAreaStruct) -> None:
     vmas.insert(at, vma)
 
 
+def anon_vma_chain_link(vma: VmAreaStruct, anon_vma: AnonVma) -> None:
+    """Source: mm/rmap.c anon_vma_chain_link(), v4.3. Context: the anon_vma's rwsem for write."""
+    vma.anon_vma_chain.insert(0, anon_vma)
+    insert_by_pgoff(anon_vma.vmas, vma)
+
+
 def anon_vma_prepare(vma: VmAreaStruct) -> None:
     """Give a vma an anon_vma before its first anonymous page.
 
@@ -83,31 +108,94 @@ def anon_vma_prepare(vma: VmAreaStruct) -> None:
     down_write(anon_vma.rwsem)
     if vma.anon_vma is None:
         vma.anon_vma = anon_vma
-        anon_vma.vmas.append(vma)
+        anon_vma_chain_link(vma, anon_vma)
+        anon_vma.degree += 1
+        up_write(anon_vma.rwsem)
+        return
+    up_write(anon_vma.rwsem)
+    put_anon_vma(anon_vma)
+
+
+def anon_vma_clone(dst: VmAreaStruct, src: VmAreaStruct) -> None:
+    """Put `dst` on every anon_vma that `src` is on.
+
+    Source:   mm/rmap.c anon_vma_clone(), v4.3.
+    Context:  mmap_sem held for write; takes the root's rwsem for write.
+    Left out: failure to allocate.
+    """
+    if not src.anon_vma_chain:
+        return
+    rwsem = src.anon_vma_chain[0].rwsem
+    down_write(rwsem)
+    for anon_vma in reversed(src.anon_vma_chain):
+        anon_vma_chain_link(dst, anon_vma)
+        # One that is no more than a link between its parent and one child may be used again.
+        if dst.anon_vma is None and anon_vma is not src.anon_vma and anon_vma.degree < 2:
+            dst.anon_vma = anon_vma
+    if dst.anon_vma is not None:
+        dst.anon_vma.degree += 1
+    up_write(rwsem)
+
+
+def anon_vma_fork(child: VmAreaStruct, parent: VmAreaStruct) -> None:
+    """Put a child's vma on its parent's anon_vmas, and give it one of its own for new pages.
+
+    Source:   mm/rmap.c anon_vma_fork(), v4.3.
+    Context:  mmap_sem held for write; takes the root's rwsem for write.
+    """
+    if parent.anon_vma is None:
+        return
+    anon_vma_clone(child, parent)
+    if child.anon_vma is not None:
+        return
+    anon_vma = AnonVma(child.machine, parent.anon_vma)
+    get_anon_vma(anon_vma.root)
+    child.anon_vma = anon_vma
+    down_write(anon_vma.rwsem)
+    anon_vma_chain_link(child, anon_vma)
+    anon_vma.parent.degree += 1
     up_write(anon_vma.rwsem)
 
 
-def anon_vma_unlink(vma: VmAreaStruct) -> None:
-    """Take a vma off its anon_vma.
+def unlink_anon_vmas(vma: VmAreaStruct) -> None:
+    """Take a vma off all its anon_vmas.
 
     Source:   mm/rmap.c unlink_anon_vmas(), v4.3.
-    Context:  takes the rwsem for write.
+    Context:  takes the root's rwsem for write.
+    Bugs:     BUG: an anon_vma without vmas still has children.
     """
-    anon_vma = vma.anon_vma
-    if anon_vma is None:
+    if not vma.anon_vma_chain:
         return
-    down_write(anon_vma.rwsem)
-    anon_vma.vmas.remove(vma)
-    last = not anon_vma.vmas
-    up_write(anon_vma.rwsem)
-    if last:
+    empty: list[AnonVma] = []
+    rwsem = vma.anon_vma_chain[0].rwsem
+    down_write(rwsem)
+    for anon_vma in vma.anon_vma_chain:
+        anon_vma.vmas.remove(vma)
+        if not anon_vma.vmas:
+            anon_vma.parent.degree -= 1
+            empty.append(anon_vma)
+    if vma.anon_vma is not None:
+        vma.anon_vma.degree -= 1
+    up_write(rwsem)
+    vma.anon_vma_chain = []
+    for anon_vma in empty:
+        BUG_ON(anon_vma.degree != 0, "bug-unlink-anon-vmas-degree", "anon_vma->degree")
         put_anon_vma(anon_vma)
 
 
+def get_anon_vma(anon_vma: AnonVma) -> None:
+    """Take a reference. Source: include/linux/rmap.h get_anon_vma(), v4.3."""
+    atomic_inc_anon_vma(anon_vma)
+
+
 def put_anon_vma(anon_vma: AnonVma) -> None:
-    """Drop a reference. Source: include/linux/rmap.h put_anon_vma(), v4.3. The memory is
-    type-stable; it stays readable here for as long as anyone has a pointer."""
-    atomic_dec_and_test(anon_vma)
+    """Drop a reference; the last one drops the root's too.
+
+    Source:   include/linux/rmap.h put_anon_vma(); mm/rmap.c __put_anon_vma(), v4.3.
+    Left out: freeing: the memory is type-stable, and stays readable for who has a pointer.
+    """
+    if atomic_dec_and_test(anon_vma) and anon_vma.root is not anon_vma:
+        atomic_dec_and_test(anon_vma.root)
 
 
 def page_get_anon_vma(k: Kernel, page: Page) -> AnonVma | None:
@@ -222,15 +310,19 @@ def _visit(
     return ret
 
 
-def page_check_address(page: Page, vma: VmAreaStruct, address: int) -> Pte | None:
+def page_check_address(
+    k: Kernel, page: Page, vma: VmAreaStruct, address: int, *, sync: bool = False
+) -> Pte | None:
     """The pte that maps a page at an address, with the ptl held; None where it does not.
 
-    Source:   mm/rmap.c __page_check_address(), v4.3, sync == 0: it peeks without the lock first.
+    Source:   mm/rmap.c __page_check_address(), v4.3.          Patches: fix:peek-under-ptl.
+    Args:     sync: do not peek without the lock first.
     Context:  takes the ptl where it returns a pte.
     """
     pte = memory.pte_offset(vma.vm_mm, address)
-    if pte.value.kind != PRESENT:
-        return None
+    if FIX_PEEK_UNDER_PTL not in k.patches:
+        if not sync and pte.value.kind != PRESENT:
+            return None
     spin_lock(pte.lock)
     value = pte.value
     if value.kind == PRESENT and value.page is page:
@@ -239,27 +331,50 @@ def page_check_address(page: Page, vma: VmAreaStruct, address: int) -> Pte | Non
     return None
 
 
-def page_add_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
+def page_move_anon_rmap(page: Page, vma: VmAreaStruct) -> None:
+    """The page is ours alone: rmap walks need not look at parents and siblings any more.
+
+    Source:   mm/rmap.c page_move_anon_rmap(), v4.3.           Context: page locked, ptl held.
+    Bugs:     VM_BUG: not locked; the vma has no anon_vma.
+    """
+    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-move-anon-rmap-locked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(vma.anon_vma is None, "vm-bug-move-anon-rmap-vma", "!anon_vma")
+    page.mapping = vma.anon_vma
+
+
+def page_dup_rmap(page: Page) -> None:
+    """One mapping more of a page that is mapped. Source: include/linux/rmap.h, v4.3."""
+    atomic_inc_and_test_mapcount(page)
+
+
+def page_add_anon_rmap(
+    page: Page, vma: VmAreaStruct, address: int, *, exclusive: bool = False
+) -> None:
     """One mapping more of an anonymous page.
 
     Source:   mm/rmap.c page_add_anon_rmap(), do_page_add_anon_rmap(), v4.3.
     Context:  ptl held, page locked.           Bugs: VM_BUG: page not locked.
+    Args:     exclusive: no other process has it.
     """
     first = atomic_inc_and_test_mapcount(page)
     if first:
         page.zone.stat[NR_ANON_PAGES] += 1
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
-    if first and not isinstance(page.mapping, AnonVma):
-        __page_set_anon_rmap(page, vma, address)
+    if first:
+        __page_set_anon_rmap(page, vma, address, exclusive)
 
 
-def __page_set_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
-    """Source: mm/rmap.c __page_set_anon_rmap(), v4.3. Context: ptl held.
+def __page_set_anon_rmap(page: Page, vma: VmAreaStruct, address: int, exclusive: bool) -> None:
+    """Say which anon_vma a page belongs to: the vma's own, or the root if others may map it.
 
+    Source:   mm/rmap.c __page_set_anon_rmap(), v4.3.         Context: ptl held.
     Bugs:     BUG: the vma has no anon_vma.
     """
-    BUG_ON(vma.anon_vma is None, "bug-set-anon-rmap", "!anon_vma")
-    page.mapping = vma.anon_vma
+    anon_vma = vma.anon_vma
+    BUG_ON(anon_vma is None, "bug-set-anon-rmap", "!anon_vma")
+    if PageAnon(page) or anon_vma is None:
+        return
+    page.mapping = anon_vma if exclusive else anon_vma.root
     page.index = memory.linear_page_index(vma, address)
 
 
@@ -277,7 +392,7 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
     SetPageSwapBacked(page)
     atomic_inc_and_test_mapcount(page)
     page.zone.stat[NR_ANON_PAGES] += 1
-    __page_set_anon_rmap(page, vma, address)
+    __page_set_anon_rmap(page, vma, address, True)
 
 
 def page_add_file_rmap(page: Page) -> None:
@@ -290,31 +405,72 @@ def page_remove_rmap(k: Kernel, page: Page) -> None:
     """One mapping less. The last one takes PG_mlocked with it.
 
     Source:   mm/rmap.c page_remove_rmap(), page_remove_file_rmap(), v4.3.
-    Context:  ptl held; the page lock is not needed.
+    Context:  ptl held; the page lock is not needed.           Patches: e6c509f85455.
     """
-    counter = NR_ANON_PAGES if isinstance(page.mapping, AnonVma) else NR_FILE_MAPPED
+    counter = NR_ANON_PAGES if PageAnon(page) else NR_FILE_MAPPED
     if not atomic_add_negative_mapcount(page):
         return
     page.zone.stat[counter] -= 1
-    if PageMlocked(page):
-        mlock.clear_page_mlock(k, page)
+    if C_e6c509f85455 in k.patches:
+        if PageMlocked(page):
+            mlock.clear_page_mlock(k, page)
 
 
-def page_referenced(k: Kernel, page: Page) -> tuple[int, int]:
-    """How many ptes have used a locked page since this was last asked?
+def page_mkclean(k: Kernel, page: Page) -> int:
+    """Write-protect every pte of a file page and clear its dirty bit, so that the next write is
+    noticed.
+
+    Source:   mm/rmap.c page_mkclean(), page_mkclean_one(), v4.3.
+    Context:  page locked; takes i_mmap_rwsem for read and each ptl.
+    Returns:  how many ptes were dirty or writable.
+    Bugs:     BUG: page not locked.
+    """
+    BUG_ON(not page._flags & PG_locked, "bug-page-mkclean-unlocked", "!PageLocked(page)")
+    cleaned = 0
+    if not page_mapped(page) or util.page_mapping(k, page) is None:
+        return 0
+
+    def page_mkclean_one(vma: VmAreaStruct, address: int) -> int:
+        nonlocal cleaned
+        if not vma.vm_flags & VM_SHARED:
+            return SWAP_AGAIN  # invalid_mkclean_vma: a private pte is never dirty for the file
+        pte = page_check_address(k, page, vma, address, sync=True)
+        if pte is None:
+            return SWAP_AGAIN
+        value = pte.value
+        if value.dirty or value.write:
+            cleared = ptep_get_and_clear(pte)
+            set_pte_at(pte, pte_with(cleared, write=False, dirty=False))
+            cleaned += 1
+        spin_unlock(pte.lock)
+        return SWAP_AGAIN
+
+    rmap_walk(k, page, page_mkclean_one)
+    return cleaned
+
+
+def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
+    """How many ptes have used a page since this was last asked?
 
     Source:   mm/rmap.c page_referenced(), page_referenced_one(), v4.3.
-    Context:  page locked; takes each ptl.
+    Context:  takes each ptl, and the page lock by trylock if `is_locked` says the caller has it
+              not; a plain anonymous page is walked without.
     Returns:  (ptes that had the accessed bit, vm_flags seen there; VM_LOCKED ends the walk).
+              A page whose lock is taken counts as used once.
     """
     mapcount = page_mapcount(page)
     if mapcount == 0 or page.mapping is None:
         return 0, 0
+    we_locked = False
+    if not is_locked and not PageAnon(page):
+        if not trylock_page(page):
+            return 1, 0
+        we_locked = True
     referenced = vm_flags = 0
 
     def page_referenced_one(vma: VmAreaStruct, address: int) -> int:
         nonlocal mapcount, referenced, vm_flags
-        pte = page_check_address(page, vma, address)
+        pte = page_check_address(k, page, vma, address)
         if pte is None:
             return SWAP_AGAIN
         if vma.vm_flags & VM_LOCKED:
@@ -330,31 +486,37 @@ def page_referenced(k: Kernel, page: Page) -> tuple[int, int]:
         return SWAP_AGAIN if mapcount else SWAP_SUCCESS
 
     rmap_walk(k, page, page_referenced_one)
+    if we_locked:
+        unlock_page(page)
     return referenced, vm_flags
 
 
 def try_to_unmap_one(k: Kernel, page: Page, vma: VmAreaStruct, address: int, flags: int) -> int:
     """Take away the one pte in `vma` that maps `page`; or, in a VM_LOCKED vma, mark the page.
 
-    Source:   mm/rmap.c try_to_unmap_one(), v4.3.              Patches: P02.
+    Source:   mm/rmap.c try_to_unmap_one(), v4.3.   Patches: P02, P10, alt:trylock-under-ptl.
     Context:  page locked, rmap lock held for read; takes and drops the ptl.
     Args:     address: page number, inside `vma`.              flags: TTU_* bits.
     Returns:  SWAP_AGAIN: carry on walking. SWAP_MLOCK: a locked vma maps the page, stop.
-              SWAP_FAIL: the pte was used lately.
-    Bugs:     BUG: an anonymous page outside migration (no swap here).
-    Left out: swap entries, hwpoison, soft-dirty, deferred TLB flushes.
+              SWAP_FAIL: the pte was used lately, or there is no memory for a swap count.
+    Bugs:     BUG (VM_BUG with P10): an anonymous page that is neither migrating nor in swap.
+    Left out: hwpoison, deferred TLB flushes.
     """
     if P02 in k.patches:
         if flags & TTU_MUNLOCK and not vma.vm_flags & VM_LOCKED:
             return SWAP_AGAIN  # munlock learns nothing from a vma that is not locked
 
-    pte = page_check_address(page, vma, address)  # comes back with the ptl held
+    pte = page_check_address(k, page, vma, address)  # comes back with the ptl held
     if pte is None:
         return SWAP_AGAIN
 
     if not flags & TTU_IGNORE_MLOCK:
         if vma.vm_flags & VM_LOCKED:
             if P02 in k.patches:
+                if ALT_TRYLOCK_UNDER_PTL in k.patches:
+                    ret = mlock_if_mmap_sem_free(k, page, vma)
+                    spin_unlock(pte.lock)
+                    return ret
                 mlock.mlock_vma_page(k, page)
                 spin_unlock(pte.lock)
                 return SWAP_MLOCK
@@ -371,32 +533,85 @@ def try_to_unmap_one(k: Kernel, page: Page, vma: VmAreaStruct, address: int, fla
     value = ptep_get_and_clear(pte)
     if value.dirty:
         page_writeback.set_page_dirty(k, page)
-    anon = isinstance(page.mapping, AnonVma)
-    BUG_ON(
-        anon and not flags & TTU_MIGRATION,
-        "bug-unmap-anon-without-swap",
-        "anonymous page, no swap entry, not a migration",
-    )
-    if flags & TTU_MIGRATION:
-        set_pte_at(pte, migrate.make_migration_entry(page, value.write))
-    else:
-        vma.vm_mm.rss[MM_ANONPAGES if anon else MM_FILEPAGES] -= 1
+    if not replace_pte(k, page, vma, pte, value, flags):
+        set_pte_at(pte, value)
+        spin_unlock(pte.lock)
+        return SWAP_FAIL
     page_remove_rmap(k, page)
     swap.put_page(k, page)
     spin_unlock(pte.lock)
     return SWAP_AGAIN
 
 
+def replace_pte(
+    k: Kernel, page: Page, vma: VmAreaStruct, pte: Pte, value: PteVal, flags: int
+) -> bool:
+    """Leave in a pte that was taken away what a fault will need to find the page again.
+
+    Source:   mm/rmap.c try_to_unmap_one(), from pte_dirty on, v4.3.   Patches: P10.
+    Context:  ptl held, the pte is empty.
+    Args:     value: what the pte was.
+    Returns:  False: no memory for a swap count; the pte is to be as it was.
+    Bugs:     as try_to_unmap_one.
+    """
+    rss = vma.vm_mm.rss
+    if P10 in k.patches:
+        if flags & TTU_MIGRATION:
+            entry = migrate.make_migration_entry(page, value.write)
+            set_pte_at(pte, pte_with(entry, soft_dirty=value.soft_dirty))
+            return True
+        if not PageAnon(page):
+            rss[MM_FILEPAGES] -= 1
+            return True
+        VM_BUG_ON_PAGE(
+            not page._flags & PG_swapcache, "vm-bug-unmap-anon-without-swap", "!PageSwapCache(page)"
+        )
+        return replace_by_swap_entry(k, page, rss, pte, value)
+    else:
+        if PageAnon(page):
+            if PageSwapCache(page):
+                return replace_by_swap_entry(k, page, rss, pte, value)
+            BUG_ON(
+                not flags & TTU_MIGRATION, "bug-unmap-anon-without-swap", "!(flags & TTU_MIGRATION)"
+            )
+            entry = migrate.make_migration_entry(page, value.write)
+            set_pte_at(pte, pte_with(entry, soft_dirty=value.soft_dirty))
+        elif flags & TTU_MIGRATION:
+            # The soft-dirty bit of a file page is forgotten.
+            set_pte_at(pte, migrate.make_migration_entry(page, value.write))
+        else:
+            rss[MM_FILEPAGES] -= 1
+        return True
+
+
+def replace_by_swap_entry(k: Kernel, page: Page, rss: list[int], pte: Pte, value: PteVal) -> bool:
+    """Source: mm/rmap.c try_to_unmap_one(), v4.3, for a page in the swap cache.
+
+    Context:  ptl held.                        Returns: False: no memory for the count.
+    """
+    slot = page.private
+    if swapfile.swap_duplicate(k, slot):
+        return False
+    rss[MM_ANONPAGES] -= 1
+    rss[MM_SWAPENTS] += 1
+    set_pte_at(pte, PteVal(SWAP, swap=slot, soft_dirty=value.soft_dirty))
+    return True
+
+
 def mlock_if_mmap_sem_free(k: Kernel, page: Page, vma: VmAreaStruct) -> int:
     """Mark a page found in a VM_LOCKED vma; with the ptl gone, mmap_sem is to keep VM_LOCKED.
 
-    Source:   mm/rmap.c try_to_unmap_one(), from out_mlock, v4.3.
-    Context:  page locked, rmap lock held for read, ptl not held. exit_mmap holds no mmap_sem.
+    Source:   mm/rmap.c try_to_unmap_one(), from out_mlock, v4.3.      Patches: alt:mm-users.
+    Context:  page locked, rmap lock held for read. exit_mmap holds no mmap_sem.
     Returns:  SWAP_MLOCK where it was marked; SWAP_AGAIN where mmap_sem is taken or VM_LOCKED gone.
     """
     ret = SWAP_AGAIN
     mm = vma.vm_mm
     if down_read_trylock(mm.mmap_sem):
+        if ALT_MM_USERS in k.patches:
+            if mm_users(mm) == 0:
+                up_read(mm.mmap_sem)
+                return ret
         if vma.vm_flags & VM_LOCKED:
             mlock.mlock_vma_page(k, page)
             ret = SWAP_MLOCK

@@ -1,35 +1,333 @@
-"""mm/shmem.c: faults on tmpfs files."""
+"""mm/shmem.c: tmpfs: files that live in the page cache and in swap."""
 
 from __future__ import annotations
 
-from kstate.flags import VM_FAULT_LOCKED, VM_FAULT_OOM, VM_FAULT_SIGBUS
-from kstate.mm import filemap, page_alloc, swap
-from kstate.pageflags import SetPageSwapBacked, SetPageUptodate
-from kstate.structs import Kernel, Page, VmAreaStruct
+from kstate.flags import (
+    EEXIST,
+    EINVAL,
+    ENOENT,
+    ENOMEM,
+    NR_FILE_PAGES,
+    NR_SHMEM,
+    VM_FAULT_LOCKED,
+    VM_FAULT_MAJOR,
+    VM_FAULT_OOM,
+    VM_FAULT_SIGBUS,
+    PG_locked,
+    PG_swapbacked,
+    PG_writeback,
+)
+from kstate.machine import mutex_lock, mutex_unlock, spin_lock_irq, spin_unlock_irq
+from kstate.mm import (
+    filemap,
+    memory,
+    page_alloc,
+    page_io,
+    page_writeback,
+    swap,
+    swap_state,
+    swapfile,
+    truncate,
+)
+from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
+from kstate.pageflags import (
+    ClearPageDirty,
+    PageSwapCache,
+    SetPageSwapBacked,
+    SetPageUptodate,
+    get_page,
+    lock_page,
+    page_mapped,
+    put_page_testzero,
+    set_page_locked,
+    trylock_page,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from kstate.structs import (
+    AddressSpace,
+    Kernel,
+    Page,
+    VmAreaStruct,
+    radix_tree_indices,
+    radix_tree_lookup,
+    radix_tree_store,
+)
+
+
+def shmem_add_to_page_cache(
+    mapping: AddressSpace, page: Page, index: int, expected: int | None
+) -> bool:
+    """Insert a locked page where there is nothing, or where its own swap slot stands.
+
+    Source:   mm/shmem.c shmem_add_to_page_cache(), v4.3.
+    Context:  page locked; takes tree_lock; the cache holds a reference of its own.
+    Bugs:     VM_BUG: not locked, not swap-backed.
+    Returns:  False where something else is there: the page is as it was.
+    """
+    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-shmem-add-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(
+        not page._flags & PG_swapbacked, "vm-bug-shmem-add-backed", "!PageSwapBacked(page)"
+    )
+    get_page(page)
+    page.mapping = mapping
+    page.index = index
+    spin_lock_irq(mapping.tree_lock)
+    if radix_tree_lookup(mapping, index) != expected:
+        page.mapping = None
+        spin_unlock_irq(mapping.tree_lock)
+        _put_extra(page)
+        return False
+    radix_tree_store(mapping, index, page)
+    page.zone.stat[NR_FILE_PAGES] += 1
+    page.zone.stat[NR_SHMEM] += 1
+    spin_unlock_irq(mapping.tree_lock)
+    return True
+
+
+def shmem_delete_from_page_cache(k: Kernel, page: Page, slot: int) -> None:
+    """A swap slot takes a page's place in its file.
+
+    Source:   mm/shmem.c shmem_delete_from_page_cache(), v4.3.
+    Context:  page locked; takes tree_lock.    Bugs: BUG: the page was not there.
+    """
+    mapping = page.mapping
+    assert isinstance(mapping, AddressSpace)
+    spin_lock_irq(mapping.tree_lock)
+    index = page.index
+    there = radix_tree_lookup(mapping, index) is page
+    if there:
+        radix_tree_store(mapping, index, slot)
+    page.mapping = None
+    page.zone.stat[NR_FILE_PAGES] -= 1
+    page.zone.stat[NR_SHMEM] -= 1
+    spin_unlock_irq(mapping.tree_lock)
+    swap.put_page(k, page)
+    BUG_ON(not there, "bug-shmem-delete", "error")
+
+
+def shmem_free_swap(k: Kernel, mapping: AddressSpace, index: int, slot: int) -> int:
+    """Take a swap slot out of a file. Source: mm/shmem.c shmem_free_swap(), v4.3.
+
+    Returns: 0, or -ENOENT: something else is there now.
+    """
+    spin_lock_irq(mapping.tree_lock)
+    there = radix_tree_lookup(mapping, index) == slot
+    if there:
+        radix_tree_store(mapping, index, None)
+    spin_unlock_irq(mapping.tree_lock)
+    if not there:
+        return ENOENT
+    swapfile.free_swap_and_cache(k, slot)
+    return 0
+
+
+def shmem_setsize(k: Kernel, mapping: AddressSpace, newsize: int) -> None:
+    """ftruncate(2) of a tmpfs file.
+
+    Source:   mm/shmem.c shmem_setattr(), v4.3.
+    Context:  takes i_mutex.                   Args: newsize: pages.
+    """
+    mutex_lock(mapping.i_mutex)
+    oldsize = mapping.i_size
+    if newsize != oldsize:
+        mapping.i_size = newsize
+    if newsize <= oldsize:
+        memory.unmap_mapping_range(k, mapping, newsize, None, even_cows=True)
+        shmem_undo_range(k, mapping, newsize, None)
+        # Once more for private pages that were copied meanwhile.
+        memory.unmap_mapping_range(k, mapping, newsize, None, even_cows=True)
+    mutex_unlock(mapping.i_mutex)
+
+
+def shmem_fallocate_punch(k: Kernel, mapping: AddressSpace, start: int, end: int) -> int:
+    """fallocate(FALLOC_FL_PUNCH_HOLE).
+
+    Source:   mm/shmem.c shmem_fallocate(), v4.3.
+    Context:  takes i_mutex.                   Args: start, end: page offsets. Returns: 0.
+    Left out: faults are not made to wait for the punch.
+    """
+    mutex_lock(mapping.i_mutex)
+    memory.unmap_mapping_range(k, mapping, start, end, even_cows=False)
+    shmem_undo_range(k, mapping, start, end)
+    mutex_unlock(mapping.i_mutex)
+    return 0
+
+
+def shmem_undo_range(k: Kernel, mapping: AddressSpace, start: int, end: int | None) -> None:
+    """Drop pages and swap slots of a range: first what can be had at once, then the rest.
+
+    Source:   mm/shmem.c shmem_undo_range(), v4.3.
+    Context:  sleeps.                          Args: end: None: to the end of the file.
+    Bugs:     VM_BUG: under writeback.
+    Left out: partial pages, undoing of fallocate.
+    """
+    for index in _range(mapping, start, end):
+        entry = filemap.find_get_entry(k, mapping, index)
+        if isinstance(entry, int):
+            shmem_free_swap(k, mapping, index, entry)
+        elif entry is not None:
+            if trylock_page(entry):
+                if entry.mapping is mapping:
+                    _check_writeback(entry)
+                    truncate.truncate_inode_page(k, mapping, entry)
+                unlock_page(entry)
+            swap.put_page(k, entry)
+    while indices := _range(mapping, start, end):
+        for index in indices:
+            _undo(k, mapping, index)
+        if end is not None:
+            return
+
+
+def _range(mapping: AddressSpace, start: int, end: int | None) -> list[int]:
+    return [at for at in radix_tree_indices(mapping, start) if end is None or at < end]
+
+
+def _undo(k: Kernel, mapping: AddressSpace, index: int) -> None:
+    """Drop what is at `index`, whatever it turns into meanwhile."""
+    while True:
+        entry = filemap.find_get_entry(k, mapping, index)
+        if entry is None:
+            return
+        if isinstance(entry, int):
+            if shmem_free_swap(k, mapping, index, entry) == 0:
+                return
+            continue  # the page has come back from swap
+        lock_page(entry)
+        ours = entry.mapping is mapping
+        if ours:
+            _check_writeback(entry)
+            truncate.truncate_inode_page(k, mapping, entry)
+        unlock_page(entry)
+        swap.put_page(k, entry)
+        if ours:
+            return  # else it has gone to swap
+
+
+def _check_writeback(page: Page) -> None:
+    VM_BUG_ON_PAGE(
+        page._flags & PG_writeback != 0, "vm-bug-shmem-undo-range", "PageWriteback(page)"
+    )
+
+
+def _put_extra(page: Page) -> None:
+    """Drop a reference that cannot be the last."""
+    put_page_testzero(page)
+
+
+def shmem_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
+    """Reclaim writes a tmpfs page: it moves to the swap cache and out to its slot.
+
+    Source:   mm/shmem.c shmem_writepage(), v4.3.
+    Context:  page locked, unmapped, clean; unlocked on success.
+    Returns:  False (AOP_WRITEPAGE_ACTIVATE) where swap is full: dirty again, and still locked.
+    Bugs:     BUG: not locked; mapped.
+    Left out: shmem_swaplist, fallocated pages.
+    """
+    BUG_ON(not page._flags & PG_locked, "bug-shmem-writepage-unlocked", "!PageLocked(page)")
+    slot = swapfile.get_swap_page(k)
+    if not slot:
+        page_writeback.set_page_dirty(k, page)
+        return False
+    swap_state.add_to_swap_cache(k, page, slot)
+    swapfile.swap_shmem_alloc(k, slot)
+    shmem_delete_from_page_cache(k, page, slot)
+    BUG_ON(page_mapped(page), "bug-shmem-writepage-mapped", "page_mapped(page)")
+    page_io.swap_writepage(k, page)
+    return True
+
+
+def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bool, Page | None]:
+    """Find, read back from swap, or make a page; it comes back locked.
+
+    Source:   mm/shmem.c shmem_getpage_gfp(), v4.3, for SGP_CACHE.
+    Context:  sleeps.
+    Returns:  (0 or an errno, was it read from swap, page).
+    Left out: accounting of blocks, replacing a page in the wrong zone, memcg.
+    """
+    major = False
+    while True:
+        entry = filemap.find_lock_entry(k, mapping, index)
+        if index >= mapping.i_size:
+            if isinstance(entry, Page):
+                unlock_page(entry)
+                swap.put_page(k, entry)
+            return EINVAL, major, None
+        if isinstance(entry, Page):
+            return 0, major, entry
+        if entry is None:
+            error, page = _make_page(k, mapping, index)
+        else:
+            error, read, page = _swap_in(k, mapping, index, entry)
+            major |= read
+        if error == EEXIST:
+            continue
+        if page is not None and index >= mapping.i_size:  # truncated meanwhile
+            if entry is None:
+                ClearPageDirty(page)
+                filemap.delete_from_page_cache(k, page)
+            unlock_page(page)
+            swap.put_page(k, page)
+            return EINVAL, major, None
+        return error, major, page
+
+
+def _make_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page | None]:
+    page = page_alloc.alloc_page(k)
+    if page is None:
+        return ENOMEM, None
+    SetPageSwapBacked(page)
+    set_page_locked(page)
+    if not shmem_add_to_page_cache(mapping, page, index, None):
+        unlock_page(page)
+        swap.put_page(k, page)
+        return EEXIST, None
+    swap.lru_cache_add_inactive(k, page)
+    SetPageUptodate(page)
+    return 0, page
+
+
+def _swap_in(
+    k: Kernel, mapping: AddressSpace, index: int, slot: int
+) -> tuple[int, bool, Page | None]:
+    """Move a page from the swap cache, read into it if need be, back to its file."""
+    read = False
+    page = swap_state.lookup_swap_cache(k, slot)
+    if page is None:
+        read = True
+        page = swap_state.swapin_readahead(k, slot)
+        if page is None:
+            gone = radix_tree_lookup(mapping, index) != slot
+            return EEXIST if gone else ENOMEM, read, None
+    lock_page(page)
+    if not PageSwapCache(page) or page.private != slot or radix_tree_lookup(mapping, index) != slot:
+        unlock_page(page)
+        swap.put_page(k, page)
+        return EEXIST, read, None
+    wait_on_page_writeback(page)
+    if not shmem_add_to_page_cache(mapping, page, index, slot):
+        swap_state.delete_from_swap_cache(k, page)
+        unlock_page(page)
+        swap.put_page(k, page)
+        return EEXIST, read, None
+    swap_state.delete_from_swap_cache(k, page)
+    page_writeback.set_page_dirty(k, page)
+    swapfile.swap_free(k, slot)
+    return 0, read, page
 
 
 def shmem_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple[int, Page | None]:
     """Find or make the page for a fault; it comes back locked.
 
-    Source:   mm/shmem.c shmem_fault(), shmem_getpage_gfp(), v4.3.
+    Source:   mm/shmem.c shmem_fault(), v4.3.
     Context:  mmap_sem held for read and kept: tmpfs waits for the page lock under it.
     Returns:  (VM_FAULT_* bits, page).
-    Left out: swapped-out pages, hole punching, accounting of blocks.
+    Left out: waiting for a hole that is being punched.
     """
     mapping = vma.vm_file
     assert mapping is not None
-    if pgoff >= mapping.i_pages:
-        return VM_FAULT_SIGBUS, None
-    while True:
-        page = filemap.find_lock_page(k, mapping, pgoff)
-        if page is not None:
-            return VM_FAULT_LOCKED, page
-        page = page_alloc.alloc_page(k)
-        if page is None:
-            return VM_FAULT_OOM, None
-        SetPageSwapBacked(page)
-        if filemap.add_to_page_cache_locked(mapping, page, pgoff):
-            swap.lru_cache_add_inactive(k, page)
-            SetPageUptodate(page)
-            return VM_FAULT_LOCKED, page
-        swap.put_page(k, page)
+    error, major, page = shmem_getpage(k, mapping, pgoff)
+    if page is None:
+        return (VM_FAULT_OOM if error == ENOMEM else VM_FAULT_SIGBUS), None
+    return VM_FAULT_LOCKED | (VM_FAULT_MAJOR if major else 0), page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kstate.flags import (
     LRU_ACTIVE_ANON,
     LRU_INACTIVE_ANON,
@@ -13,6 +15,7 @@ from kstate.flags import (
     VM_LOCKED,
     VM_SPECIAL,
     PG_active,
+    PG_locked,
     PG_lru,
     PG_unevictable,
 )
@@ -31,27 +34,35 @@ from kstate.mm.debug import VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
     ClearPageLRU,
+    ClearPageReferenced,
     ClearPageUnevictable,
     PageActive,
+    PageDirty,
     PageLRU,
     PageReferenced,
     PageSwapBacked,
     PageUnevictable,
+    PageWriteback,
     SetPageActive,
     SetPageLRU,
+    SetPageReclaim,
     SetPageReferenced,
     SetPageUnevictable,
     TestSetPageMlocked,
     get_page,
+    get_page_unless_zero,
+    page_mapped,
     put_page_testzero,
 )
 from kstate.structs import (
     Kernel,
     Page,
+    Pagevec,
     VmAreaStruct,
     Zone,
     list_add,
     list_del,
+    list_move_tail,
     pagevec_add,
     pagevec_count,
     pagevec_take,
@@ -63,6 +74,11 @@ def page_is_file_cache(page: Page) -> bool:
     return not PageSwapBacked(page)
 
 
+def page_lru_base_type(page: Page) -> int:
+    """Its inactive list. Source: include/linux/mm_inline.h page_lru_base_type(), v4.3."""
+    return LRU_INACTIVE_FILE if page_is_file_cache(page) else LRU_INACTIVE_ANON
+
+
 def page_lru(page: Page) -> int:
     """The list the page's flags say it belongs on.
 
@@ -71,7 +87,7 @@ def page_lru(page: Page) -> int:
     """
     if PageUnevictable(page):
         return LRU_UNEVICTABLE
-    lru = LRU_INACTIVE_FILE if page_is_file_cache(page) else LRU_INACTIVE_ANON
+    lru = page_lru_base_type(page)
     if PageActive(page):
         lru += LRU_ACTIVE_ANON
     return lru
@@ -86,7 +102,7 @@ def page_off_lru(page: Page) -> int:
     if PageUnevictable(page):
         ClearPageUnevictable(page)
         return LRU_UNEVICTABLE
-    lru = LRU_INACTIVE_FILE if page_is_file_cache(page) else LRU_INACTIVE_ANON
+    lru = page_lru_base_type(page)
     if PageActive(page):
         ClearPageActive(page)
         lru += LRU_ACTIVE_ANON
@@ -141,9 +157,27 @@ def lru_cache_add_inactive(k: Kernel, page: Page) -> None:
 def __pagevec_lru_add(k: Kernel, pages: list[Page]) -> None:
     """Put a pagevec's pages on the LRU, then drop its references.
 
-    Source:   mm/swap.c __pagevec_lru_add(), __pagevec_lru_add_fn(), pagevec_lru_move_fn(), v4.3.
+    Source:   mm/swap.c __pagevec_lru_add(), v4.3.
     Context:  takes lru_lock, once for a run of pages of one zone.
+    """
+    pagevec_lru_move_fn(k, pages, __pagevec_lru_add_fn)
+
+
+def __pagevec_lru_add_fn(page: Page, zone: Zone) -> None:
+    """Source: mm/swap.c __pagevec_lru_add_fn(), v4.3. Context: lru_lock held.
+
     Bugs:     VM_BUG: already on the LRU.
+    """
+    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
+    SetPageLRU(page)
+    add_page_to_lru_list(page, zone, page_lru(page))
+
+
+def pagevec_lru_move_fn(k: Kernel, pages: list[Page], move: Callable[[Page, Zone], None]) -> None:
+    """Do something to each page of a pagevec under its zone's lru_lock, then drop its references.
+
+    Source:   mm/swap.c pagevec_lru_move_fn(), v4.3.
+    Context:  takes lru_lock, once for a run of pages of one zone.
     """
     zone: Zone | None = None
     for page in pages:
@@ -152,19 +186,103 @@ def __pagevec_lru_add(k: Kernel, pages: list[Page]) -> None:
                 spin_unlock_irq(zone.lru_lock)
             zone = page.zone
             spin_lock_irq(zone.lru_lock)
-        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
-        SetPageLRU(page)
-        add_page_to_lru_list(page, zone, page_lru(page))
+        move(page, zone)
     if zone is not None:
         spin_unlock_irq(zone.lru_lock)
     release_pages(k, pages)
 
 
+def pagevec_move_tail_fn(page: Page, zone: Zone) -> None:
+    """Source: mm/swap.c pagevec_move_tail_fn(), v4.3. Context: lru_lock held."""
+    if PageLRU(page) and not PageActive(page) and not PageUnevictable(page):
+        list_move_tail(page, zone, page_lru_base_type(page))
+
+
+def rotate_reclaimable_page(k: Kernel, page: Page) -> None:
+    """Written back for reclaim: it is next to be reclaimed.
+
+    Source:   mm/swap.c rotate_reclaimable_page(), v4.3.
+    Context:  any.
+    """
+    if (
+        not page._flags & PG_locked
+        and not PageDirty(page)
+        and not PageActive(page)
+        and not PageUnevictable(page)
+        and PageLRU(page)
+    ):
+        get_page(page)
+        _queue(k, k.lru_rotate_pvecs, page, pagevec_move_tail_fn)
+
+
+def __activate_page(page: Page, zone: Zone) -> None:
+    """Source: mm/swap.c __activate_page(), v4.3. Context: lru_lock held."""
+    if PageLRU(page) and not PageActive(page) and not PageUnevictable(page):
+        lru = page_lru_base_type(page)
+        del_page_from_lru_list(page, zone, lru)
+        SetPageActive(page)
+        add_page_to_lru_list(page, zone, lru + LRU_ACTIVE_ANON)
+
+
+def activate_page(k: Kernel, page: Page) -> None:
+    """Queue a page for its active list. Source: mm/swap.c activate_page(), v4.3. Context: any."""
+    if PageLRU(page) and not PageActive(page) and not PageUnevictable(page):
+        get_page(page)
+        _queue(k, k.activate_page_pvecs, page, __activate_page)
+
+
+def __lru_cache_activate_page(k: Kernel, page: Page) -> None:
+    """A page that waits in this CPU's lru_add pagevec will go to the active list.
+
+    Source:   mm/swap.c __lru_cache_activate_page(), v4.3.
+    """
+    preempt_disable(k.machine)
+    if page in k.lru_add_pvecs[k.machine.current.cpu].pages:
+        SetPageActive(page)
+    preempt_enable(k.machine)
+
+
+def lru_deactivate_file_fn(page: Page, zone: Zone) -> None:
+    """Source: mm/swap.c lru_deactivate_file_fn(), v4.3. Context: lru_lock held."""
+    if not PageLRU(page) or PageUnevictable(page) or page_mapped(page):
+        return
+    lru = page_lru_base_type(page)
+    del_page_from_lru_list(page, zone, lru + (LRU_ACTIVE_ANON if PageActive(page) else 0))
+    ClearPageActive(page)
+    ClearPageReferenced(page)
+    add_page_to_lru_list(page, zone, lru)
+    if PageWriteback(page) or PageDirty(page):
+        SetPageReclaim(page)
+    else:
+        list_move_tail(page, zone, lru)
+
+
+def deactivate_file_page(k: Kernel, page: Page) -> None:
+    """Invalidation could not drop the page: move it to the end of the inactive list.
+
+    Source:   mm/swap.c deactivate_file_page(), v4.3.          Context: any.
+    """
+    if PageUnevictable(page):
+        return
+    if get_page_unless_zero(page):
+        _queue(k, k.lru_deactivate_file_pvecs, page, lru_deactivate_file_fn)
+
+
+def _queue(k: Kernel, pvecs: list[Pagevec], page: Page, move: Callable[[Page, Zone], None]) -> None:
+    """Add a page, which has a reference for it, to this CPU's pagevec; drain that once it is full."""
+    preempt_disable(k.machine)
+    pvec = pvecs[k.machine.current.cpu]
+    pagevec_add(pvec, page)
+    if len(pvec.pages) == PAGEVEC_SIZE:
+        pagevec_lru_move_fn(k, pagevec_take(pvec), move)
+    preempt_enable(k.machine)
+
+
 def lru_add_drain(k: Kernel) -> None:
-    """Drain this CPU's pagevec.
+    """Drain this CPU's pagevecs.
 
     Source:   mm/swap.c lru_add_drain(), lru_add_drain_cpu(), v4.3.
-    Context:  any. Left out: the rotate, deactivate and activate pagevecs.
+    Context:  any.
     """
     preempt_disable(k.machine)
     _lru_add_drain_cpu(k, k.machine.current.cpu)
@@ -175,6 +293,13 @@ def _lru_add_drain_cpu(k: Kernel, cpu: int) -> None:
     pvec = k.lru_add_pvecs[cpu]
     if pagevec_count(pvec):
         __pagevec_lru_add(k, pagevec_take(pvec))
+    for pvecs, move in (
+        (k.lru_rotate_pvecs, pagevec_move_tail_fn),
+        (k.lru_deactivate_file_pvecs, lru_deactivate_file_fn),
+        (k.activate_page_pvecs, __activate_page),
+    ):
+        if pagevec_count(pvecs[cpu]):
+            pagevec_lru_move_fn(k, pagevec_take(pvecs[cpu]), move)
 
 
 def lru_add_drain_all(k: Kernel) -> None:
@@ -185,9 +310,14 @@ def lru_add_drain_all(k: Kernel) -> None:
     """
     mutex_lock(k.lru_add_drain_mutex)
     busy: list[int] = []
-    for pvec in k.lru_add_pvecs:
-        if pagevec_count(pvec):
-            busy.append(pvec.cpu)
+    for cpu, pvec in enumerate(k.lru_add_pvecs):
+        if (
+            pagevec_count(pvec)
+            or pagevec_count(k.lru_rotate_pvecs[cpu])
+            or pagevec_count(k.lru_deactivate_file_pvecs[cpu])
+            or pagevec_count(k.activate_page_pvecs[cpu])
+        ):
+            busy.append(cpu)
     tasks = k.machine.tasks
     for cpu in busy:
         owner = tasks[cpu + 1] if cpu + 1 < len(tasks) else None
@@ -282,12 +412,17 @@ def lru_cache_add_active_or_unevictable(k: Kernel, page: Page, vma: VmAreaStruct
     add_page_to_unevictable_list(page)
 
 
-def mark_page_accessed(page: Page) -> None:
-    """Remember that a page was used.
+def mark_page_accessed(k: Kernel, page: Page) -> None:
+    """Remember that a page was used; the second time, activate it.
 
     Source:   mm/swap.c mark_page_accessed(), v4.3.
     Context:  any.
-    Left out: activation of a page that was referenced before.
     """
-    if not PageReferenced(page):
+    if not PageActive(page) and not PageUnevictable(page) and PageReferenced(page):
+        if PageLRU(page):
+            activate_page(k, page)
+        else:
+            __lru_cache_activate_page(k, page)
+        ClearPageReferenced(page)
+    elif not PageReferenced(page):
         SetPageReferenced(page)

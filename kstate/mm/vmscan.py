@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kstate.flags import (
     EBUSY,
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     NR_ISOLATED_ANON,
     NR_ISOLATED_FILE,
@@ -20,41 +23,64 @@ from kstate.flags import (
     PG_unevictable,
 )
 from kstate.machine import spin_lock_irq, spin_unlock_irq
-from kstate.mm import filemap, page_alloc, rmap, swap
+from kstate.mm import (
+    filemap,
+    page_alloc,
+    page_io,
+    page_writeback,
+    rmap,
+    shmem,
+    swap,
+    swap_state,
+    swapfile,
+    util,
+)
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
     ClearPageLRU,
+    ClearPageReclaim,
     ClearPageUnevictable,
+    PageAnon,
     PageDirty,
     PageLRU,
     PageMlocked,
+    PageReclaim,
     PageSwapBacked,
+    PageSwapCache,
     PageUnevictable,
+    PageWriteback,
     SetPageActive,
     SetPageLRU,
+    SetPageReclaim,
     SetPageReferenced,
     TestClearPageReferenced,
     clear_page_locked,
     get_page,
     get_page_unless_zero,
+    page_count,
     page_freeze_refs,
     page_mapped,
+    page_private_refs,
     page_unfreeze_refs,
     put_page_testzero,
     trylock_page,
     unlock_page,
+    wait_on_page_writeback,
 )
 from kstate.structs import AddressSpace, Kernel, Page, Zone
 
-KEEP, RECLAIM, ACTIVATE, CULL = 0, 1, 2, 3
+KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN = range(8)
 SWAP_CLUSTER_MAX = 32
+DEF_PRIORITY = 12
+MEM_CGROUP_RECLAIM_RETRIES = 5
 
 
-def page_evictable(page: Page) -> bool:
+def page_evictable(k: Kernel, page: Page) -> bool:
     """May reclaim have it? Tested without a lock.
 
-    Source:   mm/vmscan.c page_evictable(), v4.3. Left out: AS_UNEVICTABLE.
+    Source:   mm/vmscan.c page_evictable(), v4.3.
+    Left out: AS_UNEVICTABLE, and with it the look at the page's mapping.
     """
     return not PageMlocked(page)
 
@@ -95,13 +121,13 @@ def putback_lru_page(k: Kernel, page: Page) -> None:
     VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-lru-page", "PageLRU(page)")
     while True:
         ClearPageUnevictable(page)
-        is_unevictable = not page_evictable(page)
+        is_unevictable = not page_evictable(k, page)
         if not is_unevictable:
             swap.lru_cache_add(k, page)
             break
         swap.add_page_to_unevictable_list(page)
         # It may have become evictable before it was on the list; then nobody else will move it.
-        if not page_evictable(page) or isolate_lru_page(k, page) != 0:
+        if not page_evictable(k, page) or isolate_lru_page(k, page) != 0:
             break
         swap.put_page(k, page)
     if was_unevictable and not is_unevictable:
@@ -111,31 +137,140 @@ def putback_lru_page(k: Kernel, page: Page) -> None:
     swap.put_page(k, page)
 
 
-def shrink_zone_inactive_file(k: Kernel, zone: Zone) -> int:
-    """One round of direct reclaim over a zone's inactive file list.
+def mem_cgroup_force_empty(k: Kernel) -> int:
+    """0 written to memory.force_empty: reclaim all that can be reclaimed.
 
-    Source:   mm/vmscan.c shrink_inactive_list(), isolate_lru_pages(), v4.3.
-    Context:  process context, no locks held.
+    Source:   mm/memcontrol.c mem_cgroup_force_empty(), v4.3.  Context: sleeps.
+    Returns:  0.
+    """
+    swap.lru_add_drain_all(k)
+    retries = MEM_CGROUP_RECLAIM_RETRIES
+    while retries:
+        if not try_to_free_mem_cgroup_pages(k):
+            retries -= 1
+    return 0
+
+
+def try_to_free_mem_cgroup_pages(k: Kernel) -> int:
+    """Direct reclaim of the one group all processes are in.
+
+    Source:   mm/vmscan.c try_to_free_mem_cgroup_pages(), do_try_to_free_pages(), v4.3.
+    Context:  sleeps.                          Returns: pages freed.
+    Left out: the priorities between the first and the last: lists here are shorter than a batch.
+    """
+    freed = 0
+    for priority in (DEF_PRIORITY, 0):
+        for zone in k.zones:
+            freed += shrink_lruvec(k, zone, priority)
+        if freed >= SWAP_CLUSTER_MAX:
+            break
+    return freed
+
+
+def shrink_lruvec(k: Kernel, zone: Zone, priority: int) -> int:
+    """One round over the lists of a zone.
+
+    Source:   mm/vmscan.c shrink_lruvec(), get_scan_count(), shrink_list(), v4.3.
+    Context:  no locks held; the lengths of the lists are looked at without a lock.
+    Args:     priority: 0: scan everything; else only file pages as long as there are enough
+              inactive ones.
     Returns:  pages freed.
-    Bugs:     BUG: an unevictable page on an evictable list.
-    Left out: the other lists, writeback, congestion, scan ratios.
+    Left out: how the two kinds share a batch.
+    """
+    freed = 0
+    only_file = priority > 0 and not inactive_list_is_low(zone, LRU_INACTIVE_FILE)
+    for lru in (LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE):
+        if not zone.stat[lru] or (only_file and lru <= LRU_ACTIVE_ANON):
+            continue
+        if lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
+            if inactive_list_is_low(zone, lru - LRU_ACTIVE_ANON):
+                shrink_active_list(k, zone, lru)
+        else:
+            freed += shrink_inactive_list(k, zone, lru)
+    if inactive_list_is_low(zone, LRU_INACTIVE_ANON):
+        shrink_active_list(k, zone, LRU_ACTIVE_ANON)
+    return freed
+
+
+def inactive_list_is_low(zone: Zone, lru: int) -> bool:
+    """Source: mm/vmscan.c inactive_list_is_low(), v4.3, for lists this short. No step."""
+    return zone.stat[lru + LRU_ACTIVE_ANON] > zone.stat[lru]
+
+
+def shrink_active_list(k: Kernel, zone: Zone, lru: int) -> None:
+    """Move pages from an active list to the inactive one.
+
+    Source:   mm/vmscan.c shrink_active_list(), move_active_pages_to_lru(), v4.3.
+    Context:  no locks held; a plain anonymous page is looked at without its page lock.
+    Bugs:     VM_BUG: on the LRU.
+    Left out: executable pages, which may stay active.
     """
     swap.lru_add_drain(k)
     spin_lock_irq(zone.lru_lock)
-    page_list: list[Page] = []
-    for page in reversed(zone.lists[LRU_INACTIVE_FILE][-SWAP_CLUSTER_MAX:]):
+    held = isolate_lru_pages(zone, lru)
+    isolated = NR_ISOLATED_FILE if lru >= LRU_INACTIVE_FILE else NR_ISOLATED_ANON
+    taken = len(held)
+    zone.stat[isolated] += taken
+    spin_unlock_irq(zone.lru_lock)
+    inactive: list[Page] = []
+    for page in held:
+        if not page_evictable(k, page):
+            putback_lru_page(k, page)
+            continue
+        rmap.page_referenced(k, page, False)
+        ClearPageActive(page)
+        inactive.append(page)
+    to_free: list[Page] = []
+    spin_lock_irq(zone.lru_lock)
+    for page in inactive:
+        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-move-active-pages", "PageLRU(page)")
+        SetPageLRU(page)
+        swap.add_page_to_lru_list(page, zone, lru - LRU_ACTIVE_ANON)
+        if put_page_testzero(page):
+            ClearPageLRU(page)
+            ClearPageActive(page)
+            swap.del_page_from_lru_list(page, zone, lru - LRU_ACTIVE_ANON)
+            to_free.append(page)
+    zone.stat[isolated] -= taken
+    spin_unlock_irq(zone.lru_lock)
+    for page in to_free:
+        page_alloc.free_hot_cold_page(k, page)
+
+
+def isolate_lru_pages(zone: Zone, lru: int) -> list[Page]:
+    """Take a batch off the tail of a list.
+
+    Source:   mm/vmscan.c isolate_lru_pages(), v4.3.           Context: lru_lock held.
+    """
+    taken: list[Page] = []
+    for page in reversed(zone.lists[lru][-SWAP_CLUSTER_MAX:]):
         if __isolate_lru_page(page):
-            swap.del_page_from_lru_list(page, zone, LRU_INACTIVE_FILE)
-            page_list.append(page)
-    zone.stat[NR_ISOLATED_FILE] += len(page_list)
+            swap.del_page_from_lru_list(page, zone, lru)
+            taken.append(page)
+    return taken
+
+
+def shrink_inactive_list(k: Kernel, zone: Zone, lru: int) -> int:
+    """One round of direct reclaim over an inactive list.
+
+    Source:   mm/vmscan.c shrink_inactive_list(), v4.3.
+    Context:  process context, no locks held.  Args: lru: LRU_INACTIVE_ANON or LRU_INACTIVE_FILE.
+    Returns:  pages freed.
+    Left out: congestion, scan statistics.
+    """
+    swap.lru_add_drain(k)
+    isolated = NR_ISOLATED_FILE if lru == LRU_INACTIVE_FILE else NR_ISOLATED_ANON
+    spin_lock_irq(zone.lru_lock)
+    page_list = isolate_lru_pages(zone, lru)
+    taken = len(page_list)
+    zone.stat[isolated] += taken
     spin_unlock_irq(zone.lru_lock)
     if not page_list:
         return 0
-    isolated = len(page_list)
     freed, kept = shrink_page_list(k, page_list, zone)
     spin_lock_irq(zone.lru_lock)
     to_free = putback_inactive_pages(k, zone, kept)
-    zone.stat[NR_ISOLATED_FILE] -= isolated
+    zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
         page_alloc.free_hot_cold_page(k, page)
@@ -171,7 +306,7 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
     to_free: list[Page] = []
     for page in pages:
         VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-inactive-pages", "PageLRU(page)")
-        if not page_evictable(page):
+        if not page_evictable(k, page):
             spin_unlock_irq(zone.lru_lock)
             putback_lru_page(k, page)
             spin_lock_irq(zone.lru_lock)
@@ -190,15 +325,17 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
 def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int, list[Page]]:
     """Try to free each page of a batch.
 
-    Source:   mm/vmscan.c shrink_page_list(), v4.3, as direct reclaim reaches it for file pages.
+    Source:   mm/vmscan.c shrink_page_list(), v4.3, as direct reclaim of a group reaches it.
     Context:  the pages are isolated; takes each page's lock by trylock.
     Returns:  (pages freed, pages to put back).
     Bugs:     VM_BUG: an active page to shrink; a kept page on the LRU or unevictable.
-    Left out: anonymous pages and swap, writeback, dirty pages (kept), buffers.
+    Left out: congestion, flusher threads.
     """
     kept: list[Page] = []
     freed: list[Page] = []
-    for page in page_list:
+    waiting = list(page_list)
+    while waiting:
+        page = waiting.pop(0)
         if not trylock_page(page):
             _check_kept(page)
             kept.append(page)
@@ -206,19 +343,30 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         VM_BUG_ON_PAGE(
             page._flags & PG_active != 0, "vm-bug-shrink-page-list-active", "PageActive(page)"
         )
-        if not page_evictable(page):
-            unlock_page(page)
-            kept.append(page)  # culled: its putback finds it unevictable
-            continue
-        outcome = _try_to_reclaim(k, page)
+        outcome = CULL
+        if page_evictable(k, page):
+            if PageWriteback(page) and PageReclaim(page):
+                unlock_page(page)
+                wait_on_page_writeback(page)
+                waiting.append(page)
+                continue
+            outcome = _try_to_reclaim(k, page)
         if outcome == RECLAIM:
             freed.append(page)
             continue
+        if outcome == CULL:
+            if PageSwapCache(page):
+                swapfile.try_to_free_swap(k, page)
+            unlock_page(page)
+            kept.append(page)  # its putback finds it unevictable
+            continue
         if outcome == ACTIVATE:
+            if PageSwapCache(page) and swapfile.vm_swap_full(k):
+                swapfile.try_to_free_swap(k, page)
             SetPageActive(page)
-        unlock_page(page)
-        if outcome != CULL:
-            _check_kept(page)
+        if outcome != KEEP_UNLOCKED:
+            unlock_page(page)
+        _check_kept(page)
         kept.append(page)
     for page in freed:
         page_alloc.free_hot_cold_page(k, page)
@@ -237,11 +385,19 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
     """The part of shrink_page_list between the page lock and its fate.
 
     Returns:  RECLAIM: it has no reference and no lock left. KEEP, ACTIVATE or CULL: still locked.
+              KEEP_UNLOCKED.
     """
+    mapping = util.page_mapping(k, page)
+    if PageWriteback(page):
+        SetPageReclaim(page)
+        return KEEP
     references = page_check_references(k, page)
-    if references != RECLAIM:
+    if references in (KEEP, ACTIVATE):
         return references
-    mapping = page.mapping
+    if PageAnon(page) and not PageSwapCache(page):
+        if not swap_state.add_to_swap(k, page):
+            return ACTIVATE
+        mapping = util.page_mapping(k, page)
     if page_mapped(page) and mapping is not None:
         ret = rmap.try_to_unmap(k, page, TTU_UNMAP)
         if ret == SWAP_FAIL:
@@ -251,11 +407,50 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
         if ret == SWAP_AGAIN:
             return KEEP
     if PageDirty(page):
-        return KEEP
-    if not isinstance(mapping, AddressSpace) or not __remove_mapping(k, mapping, page):
+        if swap.page_is_file_cache(page):
+            SetPageReclaim(page)  # the flusher's to write
+            return KEEP
+        if references == RECLAIM_CLEAN:
+            return KEEP
+        written = pageout(k, page, mapping)
+        if written in (KEEP, ACTIVATE):
+            return written
+        if written == SUCCESS:
+            if PageWriteback(page) or PageDirty(page):
+                return KEEP_UNLOCKED
+            if not trylock_page(page):
+                return KEEP_UNLOCKED
+            if PageDirty(page) or PageWriteback(page):
+                return KEEP
+            mapping = util.page_mapping(k, page)
+    if mapping is None or not __remove_mapping(k, mapping, page):
         return KEEP
     clear_page_locked(page)
     return RECLAIM
+
+
+def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
+    """Write out a dirty page of swap or tmpfs.
+
+    Source:   mm/vmscan.c pageout(), is_page_cache_freeable(), v4.3.
+    Context:  page locked, unmapped.
+    Returns:  KEEP, ACTIVATE: still locked. SUCCESS: I/O was started, unlocked. CLEAN: it was clean.
+    """
+    if page_count(page) - page_private_refs(page) != 2:
+        return KEEP
+    if mapping is None:
+        return KEEP
+    if not page_writeback.clear_page_dirty_for_io(k, page):
+        return CLEAN
+    SetPageReclaim(page)
+    if mapping is k.swap.space:
+        page_io.swap_writepage(k, page)
+    elif not shmem.shmem_writepage(k, mapping, page):
+        ClearPageReclaim(page)
+        return ACTIVATE
+    if not PageWriteback(page):
+        ClearPageReclaim(page)
+    return SUCCESS
 
 
 def page_check_references(k: Kernel, page: Page) -> int:
@@ -263,10 +458,11 @@ def page_check_references(k: Kernel, page: Page) -> int:
 
     Source:   mm/vmscan.c page_check_references(), v4.3.
     Context:  page locked.
-    Returns:  RECLAIM (also for a VM_LOCKED mapping: try_to_unmap will cull it), KEEP or ACTIVATE.
+    Returns:  RECLAIM (also for a VM_LOCKED mapping: try_to_unmap will cull it), RECLAIM_CLEAN,
+              KEEP or ACTIVATE.
     Left out: executable pages.
     """
-    referenced_ptes, vm_flags = rmap.page_referenced(k, page)
+    referenced_ptes, vm_flags = rmap.page_referenced(k, page, True)
     referenced_page = TestClearPageReferenced(page)
     if vm_flags & VM_LOCKED:
         return RECLAIM
@@ -277,20 +473,24 @@ def page_check_references(k: Kernel, page: Page) -> int:
         if referenced_page or referenced_ptes > 1:
             return ACTIVATE
         return KEEP
+    if referenced_page and not PageSwapBacked(page):
+        return RECLAIM_CLEAN
     return RECLAIM
 
 
 def __remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
-    """Take a clean page that nobody else refers to out of its page cache.
+    """Take a clean page that nobody else refers to out of its page cache or the swap cache.
 
     Source:   mm/vmscan.c __remove_mapping(), v4.3.
     Context:  page locked; takes tree_lock. On success the page's count stays frozen at 0.
     Bugs:     BUG: page not locked; mapping is not the page's.
-    Left out: shadow entries, swap cache.
+    Left out: shadow entries.
     """
     BUG_ON(not page._flags & PG_locked, "bug-remove-mapping-unlocked", "!PageLocked(page)")
     BUG_ON(
-        page._mapping is not mapping, "bug-remove-mapping-other", "mapping != page_mapping(page)"
+        util.page_mapping(k, page) is not mapping,
+        "bug-remove-mapping-other",
+        "mapping != page_mapping(page)",
     )
     spin_lock_irq(mapping.tree_lock)
     if not page_freeze_refs(page, 2):
@@ -300,8 +500,26 @@ def __remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
         page_unfreeze_refs(page, 2)
         spin_unlock_irq(mapping.tree_lock)
         return False
-    filemap.__delete_from_page_cache(mapping, page)
+    k.machine.note("page-discarded", page, mapping)
+    if PageSwapCache(page):
+        slot = page.private
+        swap_state.__delete_from_swap_cache(k, page)
+        spin_unlock_irq(mapping.tree_lock)
+        swapfile.swapcache_free(k, slot)
+        return True
+    filemap.__delete_from_page_cache(k, mapping, page)
     spin_unlock_irq(mapping.tree_lock)
+    return True
+
+
+def remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
+    """Take a page out of its cache; the caller keeps its own reference.
+
+    Source:   mm/vmscan.c remove_mapping(), v4.3.              Context: page locked.
+    """
+    if not __remove_mapping(k, mapping, page):
+        return False
+    page_unfreeze_refs(page, 1)
     return True
 
 

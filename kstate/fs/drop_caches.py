@@ -1,0 +1,16 @@
+"""fs/drop_caches.c: give up every cached page that can be given up."""
+
+from __future__ import annotations
+
+from kstate.mm import truncate
+from kstate.structs import Kernel
+
+
+def drop_pagecache(k: Kernel) -> None:
+    """1 written to /proc/sys/vm/drop_caches.
+
+    Source:   fs/drop_caches.c drop_caches_sysctl_handler(), drop_pagecache_sb(), v4.3.
+    Context:  sleeps.
+    """
+    for mapping in k.files.values():
+        truncate.invalidate_mapping_pages(k, mapping)

@@ -1,0 +1,49 @@
+"""fs/ext2/inode.c, fs/mpage.c: a disk file system, on a RAM disk that answers at once."""
+
+from __future__ import annotations
+
+from kstate.machine import mutex_lock, mutex_unlock
+from kstate.mm import page_writeback, truncate
+from kstate.pageflags import unlock_page
+from kstate.structs import AddressSpace, Kernel, Page
+
+
+def ext2_setsize(k: Kernel, mapping: AddressSpace, pages: int) -> None:
+    """ftruncate(2) of a disk file.
+
+    Source:   fs/ext2/inode.c ext2_setsize(), v4.3.
+    Context:  takes i_mutex.
+    Args:     pages: the new size.
+    Left out: blocks on the disk; a shorter file's are gone, as holes.
+    """
+    mutex_lock(mapping.i_mutex)
+    truncate.truncate_setsize(k, mapping, pages)
+    for index in [index for index in mapping.backing if index >= pages]:
+        del mapping.backing[index]
+    mutex_unlock(mapping.i_mutex)
+
+
+def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+    """Write one page to the disk; it comes back unlocked.
+
+    Source:   fs/mpage.c __mpage_writepage(), mpage_end_io(), v4.3.
+    Context:  page locked, clean.
+    Left out: buffers; a batch of pages in one request.
+    """
+    index = page.index
+    page_writeback.set_page_writeback(k, page)
+    unlock_page(page)
+    mapping.backing[index] = page._token
+    page_writeback.end_page_writeback(k, page)
+
+
+def ext2_fsync(k: Kernel, mapping: AddressSpace) -> int:
+    """fsync(2).
+
+    Source:   fs/ext2/file.c ext2_fsync(), mm/filemap.c filemap_write_and_wait_range(), v4.3.
+    Context:  sleeps.                          Returns: 0.
+    Left out: metadata.
+    """
+    page_writeback.write_cache_pages(k, mapping, ext2_writepage)
+    page_writeback.filemap_fdatawait(k, mapping)
+    return 0

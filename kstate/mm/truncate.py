@@ -1,0 +1,119 @@
+"""mm/truncate.c: taking pages out of a file for good."""
+
+from __future__ import annotations
+
+from kstate.flags import EIO
+from kstate.mm import filemap, memory, page_writeback, swap, util, vmscan
+from kstate.pageflags import (
+    PageDirty,
+    PageWriteback,
+    lock_page,
+    page_mapped,
+    trylock_page,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from kstate.structs import AddressSpace, Kernel, Page, radix_tree_indices
+
+
+def truncate_setsize(k: Kernel, mapping: AddressSpace, newsize: int) -> None:
+    """Change a file's size, and drop what is beyond it.
+
+    Source:   mm/truncate.c truncate_setsize(), v4.3.
+    Context:  i_mutex held.                    Args: newsize: pages.
+    """
+    mapping.i_size = newsize
+    truncate_pagecache(k, mapping, newsize)
+
+
+def truncate_pagecache(k: Kernel, mapping: AddressSpace, newsize: int) -> None:
+    """Unmap, drop, unmap again what was copied on write meanwhile.
+
+    Source:   mm/truncate.c truncate_pagecache(), v4.3.
+    """
+    memory.unmap_mapping_range(k, mapping, newsize, None, even_cows=True)
+    truncate_inode_pages(k, mapping, newsize)
+    memory.unmap_mapping_range(k, mapping, newsize, None, even_cows=True)
+
+
+def truncate_inode_pages(k: Kernel, mapping: AddressSpace, start: int) -> None:
+    """Drop every page from `start` on: first those that can be had at once, then the others.
+
+    Source:   mm/truncate.c truncate_inode_pages_range(), v4.3.
+    Context:  sleeps.
+    Left out: partial pages, shadow entries.
+    """
+    for index in radix_tree_indices(mapping, start):
+        page = filemap.find_get_page(k, mapping, index)
+        if page is None:
+            continue
+        if trylock_page(page):
+            if not PageWriteback(page):
+                truncate_inode_page(k, mapping, page)
+            unlock_page(page)
+        swap.put_page(k, page)
+    while indices := radix_tree_indices(mapping, start):
+        for index in indices:
+            page = filemap.find_get_page(k, mapping, index)
+            if page is None:
+                continue
+            lock_page(page)
+            wait_on_page_writeback(page)
+            truncate_inode_page(k, mapping, page)
+            unlock_page(page)
+            swap.put_page(k, page)
+
+
+def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
+    """Drop one page of a file.
+
+    Source:   mm/truncate.c truncate_inode_page(), truncate_complete_page(), v4.3.
+    Context:  page locked.
+    Returns:  0, or -EIO: it has left the file.
+    Left out: buffers.
+    """
+    if page_mapped(page):
+        index = page.index
+        memory.unmap_mapping_range(k, mapping, index, index + 1, even_cows=False)
+    if page.mapping is not mapping:
+        return EIO
+    page_writeback.cancel_dirty_page(k, page)
+    filemap.delete_from_page_cache(k, page)
+    return 0
+
+
+def invalidate_mapping_pages(k: Kernel, mapping: AddressSpace) -> int:
+    """Drop what is clean, unmapped and not locked.
+
+    Source:   mm/truncate.c invalidate_mapping_pages(), v4.3.
+    Returns:  how many were dropped. The others are moved down the inactive list.
+    """
+    count = 0
+    for index in radix_tree_indices(mapping, 0):
+        page = filemap.find_get_page(k, mapping, index)
+        if page is None:
+            continue
+        if trylock_page(page):
+            dropped = invalidate_inode_page(k, page)
+            unlock_page(page)
+            if dropped:
+                count += 1
+            else:
+                swap.deactivate_file_page(k, page)
+        swap.put_page(k, page)
+    return count
+
+
+def invalidate_inode_page(k: Kernel, page: Page) -> bool:
+    """Drop one page if that loses nothing.
+
+    Source:   mm/truncate.c invalidate_inode_page(), invalidate_complete_page(), v4.3.
+    Context:  page locked.
+    Left out: buffers.
+    """
+    mapping = util.page_mapping(k, page)
+    if mapping is None or PageDirty(page) or PageWriteback(page) or page_mapped(page):
+        return False
+    if page.mapping is not mapping:
+        return False
+    return vmscan.remove_mapping(k, mapping, page)
