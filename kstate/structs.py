@@ -513,7 +513,8 @@ class AddressSpace:
     shmem: tmpfs (swap-backed, writable ptes at once). accounts_dirty: its dirty pages are counted,
     and it wants to be told of the first write: a disk file system. neither: the swap cache, or
     ramfs, which has no writepage and no migratepage of its own.
-    _i_size: pages. backing: what the disk has, token by offset.
+    _i_size: pages. backing: what the disk has, token by offset. shadows: the offsets of pages that
+    were reclaimed.
     """
 
     __slots__ = (
@@ -531,6 +532,7 @@ class AddressSpace:
         "machine",
         "name",
         "private_lock",
+        "shadows",
         "shmem",
         "tree_lock",
     )
@@ -555,6 +557,7 @@ class AddressSpace:
         self._tags: dict[str, set[int]] = {TAG_DIRTY: set(), TAG_WRITEBACK: set()}
         self._tree_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
+        self.shadows: set[int] = set()
         self.tree_lock = SpinLock(machine, TREE_LOCK, f"tree_lock@{name}")
         self.private_lock = SpinLock(machine, PRIVATE_LOCK, f"private_lock@{name}")
         self.i_mutex = Mutex(machine, I_MUTEX, f"i_mutex@{name}")
@@ -671,15 +674,28 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
 
 
 class Zone:
-    """struct zone; one zone a node. `lists`: the LRU lists, head first; `stat`: exact counters."""
+    """struct zone; one zone a node. `lists`: the LRU lists, head first; `stat`: exact counters.
+    recent_scanned, recent_rotated: zone_reclaim_stat, of anonymous and of file pages."""
 
-    __slots__ = ("free_pfns", "id", "lists", "lru_lock", "machine", "node", "stat")
+    __slots__ = (
+        "free_pfns",
+        "id",
+        "lists",
+        "lru_lock",
+        "machine",
+        "node",
+        "recent_rotated",
+        "recent_scanned",
+        "stat",
+    )
 
     def __init__(self, machine: Machine, node: int, pfns: range) -> None:
         self.machine = machine
         self.node = node
         self.lists: list[list[Page]] = [[] for _ in range(NR_LRU_LISTS)]
         self.stat = [0] * NR_ZONE_COUNTERS
+        self.recent_scanned = [0, 0]
+        self.recent_rotated = [0, 0]
         self.free_pfns = list(pfns)
         self.free_pfns.reverse()
         self.lru_lock = SpinLock(machine, LRU_LOCK, f"lru_lock@node{node}")

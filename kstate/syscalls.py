@@ -178,13 +178,13 @@ def op_exit(k: Kernel, mm: MmStruct) -> int:
 def op_shrink(k: Kernel, mm: MmStruct, node: int) -> int:
     if node >= len(k.zones):
         return ENODEV
-    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_FILE)
+    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_FILE)[0]
 
 
 def op_swapout(k: Kernel, mm: MmStruct, node: int) -> int:
     if node >= len(k.zones):
         return ENODEV
-    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_ANON)
+    return vmscan.shrink_inactive_list(k, k.zones[node], LRU_INACTIVE_ANON)[0]
 
 
 def op_age(k: Kernel, mm: MmStruct, node: int) -> int:

@@ -25,9 +25,12 @@ from kstate.machine import (
 from kstate.mm import memory, page_alloc, page_writeback, swap
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
+    ClearPageActive,
     PageDirty,
+    PageReclaim,
     PageSwapBacked,
     PageUptodate,
+    SetPageActive,
     SetPageUptodate,
     clear_page_locked,
     get_page,
@@ -131,15 +134,20 @@ def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> b
     return True
 
 
-def __delete_from_page_cache(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+def __delete_from_page_cache(
+    k: Kernel, mapping: AddressSpace, page: Page, *, reclaimed: bool = False
+) -> None:
     """Take a page out of its file.
 
     Source:   mm/filemap.c __delete_from_page_cache(), v4.3.
     Context:  page locked, tree_lock held.
+    Args:     reclaimed: leave a shadow, so that a page that soon comes back is known.
     Bugs:     BUG: still mapped. Reports WARN_ONCE: still dirty.
-    Left out: shadow entries.
     """
-    radix_tree_store(mapping, page.index, None)
+    index = page.index
+    radix_tree_store(mapping, index, None)
+    if reclaimed and not PageSwapBacked(page):
+        mapping.shadows.add(index)
     page.mapping = None
     page.zone.stat[NR_FILE_PAGES] -= 1
     if PageSwapBacked(page):
@@ -187,7 +195,12 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
                 return False
             continue
         if add_to_page_cache_locked(mapping, page, index):
-            swap.lru_cache_add_inactive(k, page)
+            if index in mapping.shadows:
+                mapping.shadows.remove(index)
+                SetPageActive(page)  # workingset_refault(): it was reclaimed too early
+            else:
+                ClearPageActive(page)
+            swap.lru_cache_add(k, page)
             page._token = mapping.backing.get(index, 0)  # the read: a RAM disk answers at once
             SetPageUptodate(page)
             unlock_page(page)
@@ -249,7 +262,7 @@ def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_
 
     Source:   mm/filemap.c filemap_map_pages(), v4.3.
     Context:  ptl held. Args: start: page number of the first; pgoff, max_pgoff: offsets, inclusive.
-    Left out: readahead and hwpoison pages.
+    Left out: hwpoison pages.
     """
     mapping = vma.vm_file
     assert mapping is not None
@@ -258,7 +271,8 @@ def filemap_map_pages(k: Kernel, vma: VmAreaStruct, start: int, pgoff: int, max_
         page = _lookup(k, mapping, offset)
         if not isinstance(page, Page):
             continue
-        if not PageUptodate(page) or not trylock_page(page):
+        # PG_reclaim is PG_readahead by another name: such a page is left to a fault of its own.
+        if not PageUptodate(page) or PageReclaim(page) or not trylock_page(page):
             swap.put_page(k, page)
             continue
         pte = memory.pte_offset(vma.vm_mm, start + offset - pgoff)

@@ -540,10 +540,7 @@ def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> Non
                 value = pte_with(value, write=False)
                 set_pte_at(pte, value)
         else:
-            if cow:
-                value = ptep_set_wrprotect(pte)
-            else:
-                value = pte_with(value, dirty=False)
+            value = ptep_set_wrprotect(pte) if cow else pte_with(value, dirty=False)
             value = pte_with(value, young=False)
             mapped = value.page
             if mapped is not None:

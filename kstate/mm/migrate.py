@@ -489,10 +489,9 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
                 _put(anon_vma)
             unlock_page(page)
             return rc
-    page_was_mapped = False
+    page_was_mapped = orphan = False
     if page.mapping is None:
-        if page_private_refs(page):  # an orphan with buffers, which the next round finds without
-            return _unlock(k, page, newpage, anon_vma, rc)
+        orphan = page_private_refs(page) != 0  # with buffers, which the next round finds without
     elif page_mapped(page):
         if P09 in k.patches:
             VM_BUG_ON_PAGE(
@@ -502,7 +501,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             )
         rmap.try_to_unmap(k, page, TTU_MIGRATION | TTU_IGNORE_MLOCK | TTU_IGNORE_ACCESS)
         page_was_mapped = True
-    if not page_mapped(page):
+    if not orphan and not page_mapped(page):
         rc = move_to_new_page(k, newpage, page, page_was_mapped, mode)
     if page_was_mapped:
         if P08 in k.patches:
@@ -510,11 +509,6 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
         else:
             if rc != MIGRATEPAGE_SUCCESS:
                 remove_migration_ptes(k, page, page)
-    return _unlock(k, page, newpage, anon_vma, rc)
-
-
-def _unlock(k: Kernel, page: Page, newpage: Page, anon_vma: AnonVma | None, rc: int) -> int:
-    """The way out of __unmap_and_move."""
     if P07 in k.patches:
         unlock_page(newpage)
     _put(anon_vma)

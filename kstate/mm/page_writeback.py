@@ -199,7 +199,8 @@ def set_page_writeback(k: Kernel, page: Page) -> None:
 def end_page_writeback(k: Kernel, page: Page) -> None:
     """I/O is done: wake those who wait for it.
 
-    Source:   mm/filemap.c end_page_writeback(); mm/page-writeback.c test_clear_page_writeback(), v4.3.
+    Source:   mm/filemap.c end_page_writeback(), v4.3; mm/page-writeback.c
+              test_clear_page_writeback(), v4.3.
     Context:  any; takes tree_lock.            Bugs: BUG: not under writeback.
     """
     if PageReclaim(page) and TestClearPageReclaim(page):

@@ -17,6 +17,7 @@ from kstate.flags import (
     PG_active,
     PG_locked,
     PG_lru,
+    PG_swapbacked,
     PG_unevictable,
 )
 from kstate.machine import (
@@ -170,7 +171,12 @@ def __pagevec_lru_add_fn(page: Page, zone: Zone) -> None:
     """
     VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
     SetPageLRU(page)
-    add_page_to_lru_list(page, zone, page_lru(page))
+    lru = page_lru(page)
+    add_page_to_lru_list(page, zone, lru)
+    active = page._flags & PG_active != 0
+    file = page._flags & PG_swapbacked == 0
+    base = LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON
+    update_page_reclaim_stat(zone, base, rotated=active)
 
 
 def pagevec_lru_move_fn(k: Kernel, pages: list[Page], move: Callable[[Page, Zone], None]) -> None:
@@ -222,6 +228,14 @@ def __activate_page(page: Page, zone: Zone) -> None:
         del_page_from_lru_list(page, zone, lru)
         SetPageActive(page)
         add_page_to_lru_list(page, zone, lru + LRU_ACTIVE_ANON)
+        update_page_reclaim_stat(zone, lru, rotated=True)
+
+
+def update_page_reclaim_stat(zone: Zone, lru: int, *, rotated: bool) -> None:
+    """What reclaim balances the two kinds by. Source: mm/swap.c, v4.3. Context: lru_lock held."""
+    file = lru >= LRU_INACTIVE_FILE
+    zone.recent_scanned[file] += 1
+    zone.recent_rotated[file] += rotated
 
 
 def activate_page(k: Kernel, page: Page) -> None:
@@ -255,6 +269,7 @@ def lru_deactivate_file_fn(page: Page, zone: Zone) -> None:
         SetPageReclaim(page)
     else:
         list_move_tail(page, zone, lru)
+    update_page_reclaim_stat(zone, lru, rotated=False)
 
 
 def deactivate_file_page(k: Kernel, page: Page) -> None:
@@ -269,7 +284,7 @@ def deactivate_file_page(k: Kernel, page: Page) -> None:
 
 
 def _queue(k: Kernel, pvecs: list[Pagevec], page: Page, move: Callable[[Page, Zone], None]) -> None:
-    """Add a page, which has a reference for it, to this CPU's pagevec; drain that once it is full."""
+    """Add a page, with a reference for it, to this CPU's pagevec; drain that once it is full."""
     preempt_disable(k.machine)
     pvec = pvecs[k.machine.current.cpu]
     pagevec_add(pvec, page)

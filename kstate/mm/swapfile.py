@@ -47,7 +47,7 @@ def get_swap_page(k: Kernel) -> int:
 
 
 def vm_swap_full(k: Kernel) -> bool:
-    """More than half of swap is in use. Source: include/linux/swap.h vm_swap_full(), v4.3. No step."""
+    """More than half of swap is in use. No step. Source: include/linux/swap.h, v4.3."""
     return (k.swap.slots_count - len(k.swap._swap_map)) * 2 < k.swap.slots_count
 
 
@@ -89,7 +89,7 @@ def __swap_duplicate(k: Kernel, slot: int, usage: int) -> int:
 
 
 def swap_duplicate(k: Kernel, slot: int) -> int:
-    """A pte more refers to a slot. Source: mm/swapfile.c swap_duplicate(), v4.3. Returns: 0 or -ENOMEM."""
+    """A pte more refers to a slot. Returns: 0 or -ENOMEM. Source: mm/swapfile.c, v4.3."""
     return __swap_duplicate(k, slot, 1)
 
 

@@ -22,6 +22,7 @@ from kstate.flags import (
     PG_lru,
     PG_unevictable,
 )
+from kstate.fs import ext2
 from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
@@ -74,6 +75,7 @@ KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN = ra
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MEM_CGROUP_RECLAIM_RETRIES = 5
+SWAPPINESS = 60
 
 
 def page_evictable(k: Kernel, page: Page) -> bool:
@@ -156,40 +158,81 @@ def try_to_free_mem_cgroup_pages(k: Kernel) -> int:
 
     Source:   mm/vmscan.c try_to_free_mem_cgroup_pages(), do_try_to_free_pages(), v4.3.
     Context:  sleeps.                          Returns: pages freed.
-    Left out: the priorities between the first and the last: lists here are shorter than a batch.
+    Left out: mem_cgroup_low(). The flusher threads that it wakes do their work on the spot.
     """
-    freed = 0
-    for priority in (DEF_PRIORITY, 0):
+    freed = total_scanned = 0
+    # A second time if the first gave nothing: that is for groups with reserves, but done for all.
+    for priority in (*range(DEF_PRIORITY, -1, -1), *range(DEF_PRIORITY, -1, -1)):
+        if priority == DEF_PRIORITY and freed:
+            break
         for zone in k.zones:
-            freed += shrink_lruvec(k, zone, priority)
+            reclaimed, scanned = shrink_lruvec(k, zone, priority)
+            freed += reclaimed
+            total_scanned += scanned
         if freed >= SWAP_CLUSTER_MAX:
             break
+        if total_scanned > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX // 2:
+            wakeup_flusher_threads(k)
     return freed
 
 
-def shrink_lruvec(k: Kernel, zone: Zone, priority: int) -> int:
+def wakeup_flusher_threads(k: Kernel) -> None:
+    """Write back dirty files. Source: fs/fs-writeback.c wakeup_flusher_threads(), v4.3."""
+    for mapping in k.files.values():
+        if mapping.accounts_dirty:
+            page_writeback.write_cache_pages(k, mapping, ext2.ext2_writepage)
+
+
+def get_scan_count(zone: Zone, priority: int) -> list[int]:
+    """How many pages of each evictable list to scan.
+
+    Source:   mm/vmscan.c get_scan_count(), v4.3, for a group, swappiness 60.
+    Context:  no locks held; the lengths of the lists are looked at without a lock. No step.
+    Args:     priority: 0: scan everything; else only file pages as long as there are enough
+              inactive ones, and else in proportion to what scanning each kind has given.
+    """
+    lrus = (LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE)
+    sizes = [zone.stat[lru] for lru in lrus]
+    counts = [size >> priority for size in sizes]
+    if not any(counts):
+        counts = [min(size, SWAP_CLUSTER_MAX) for size in sizes]
+    if priority == 0:
+        return counts
+    if not inactive_list_is_low(zone, LRU_INACTIVE_FILE):
+        return [0, 0, *counts[2:]]
+    shares = []
+    for file, prio in enumerate((SWAPPINESS, 200 - SWAPPINESS)):
+        if zone.recent_scanned[file] > sum(sizes[2 * file : 2 * file + 2]) // 4:
+            zone.recent_scanned[file] //= 2
+            zone.recent_rotated[file] //= 2
+        shares.append(prio * (zone.recent_scanned[file] + 1) // (zone.recent_rotated[file] + 1))
+    return [count * shares[at // 2] // (sum(shares) + 1) for at, count in enumerate(counts)]
+
+
+def shrink_lruvec(k: Kernel, zone: Zone, priority: int) -> tuple[int, int]:
     """One round over the lists of a zone.
 
-    Source:   mm/vmscan.c shrink_lruvec(), get_scan_count(), shrink_list(), v4.3.
-    Context:  no locks held; the lengths of the lists are looked at without a lock.
-    Args:     priority: 0: scan everything; else only file pages as long as there are enough
-              inactive ones.
-    Returns:  pages freed.
-    Left out: how the two kinds share a batch.
+    Source:   mm/vmscan.c shrink_lruvec(), shrink_list(), v4.3.
+    Context:  no locks held.
+    Returns:  (pages freed, pages scanned).
+    Left out: stopping early after a full batch.
     """
-    freed = 0
-    only_file = priority > 0 and not inactive_list_is_low(zone, LRU_INACTIVE_FILE)
-    for lru in (LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE):
-        if not zone.stat[lru] or (only_file and lru <= LRU_ACTIVE_ANON):
-            continue
-        if lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
-            if inactive_list_is_low(zone, lru - LRU_ACTIVE_ANON):
-                shrink_active_list(k, zone, lru)
-        else:
-            freed += shrink_inactive_list(k, zone, lru)
+    freed = scanned = 0
+    counts = get_scan_count(zone, priority)
+    if counts[LRU_INACTIVE_ANON] or counts[LRU_INACTIVE_FILE] or counts[LRU_ACTIVE_FILE]:
+        for lru, count in enumerate(counts):
+            if not count:
+                continue
+            if lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
+                if inactive_list_is_low(zone, lru - LRU_ACTIVE_ANON):
+                    shrink_active_list(k, zone, lru, count)
+            else:
+                some_freed, some_scanned = shrink_inactive_list(k, zone, lru, count)
+                freed += some_freed
+                scanned += some_scanned
     if inactive_list_is_low(zone, LRU_INACTIVE_ANON):
         shrink_active_list(k, zone, LRU_ACTIVE_ANON)
-    return freed
+    return freed, scanned
 
 
 def inactive_list_is_low(zone: Zone, lru: int) -> bool:
@@ -197,7 +240,7 @@ def inactive_list_is_low(zone: Zone, lru: int) -> bool:
     return zone.stat[lru + LRU_ACTIVE_ANON] > zone.stat[lru]
 
 
-def shrink_active_list(k: Kernel, zone: Zone, lru: int) -> None:
+def shrink_active_list(k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTER_MAX) -> None:
     """Move pages from an active list to the inactive one.
 
     Source:   mm/vmscan.c shrink_active_list(), move_active_pages_to_lru(), v4.3.
@@ -207,9 +250,11 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int) -> None:
     """
     swap.lru_add_drain(k)
     spin_lock_irq(zone.lru_lock)
-    held = isolate_lru_pages(zone, lru)
-    isolated = NR_ISOLATED_FILE if lru >= LRU_INACTIVE_FILE else NR_ISOLATED_ANON
+    held = isolate_lru_pages(zone, lru, count)
+    file = lru >= LRU_INACTIVE_FILE
+    isolated = NR_ISOLATED_FILE if file else NR_ISOLATED_ANON
     taken = len(held)
+    zone.recent_scanned[file] += taken
     zone.stat[isolated] += taken
     spin_unlock_irq(zone.lru_lock)
     inactive: list[Page] = []
@@ -217,7 +262,8 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int) -> None:
         if not page_evictable(k, page):
             putback_lru_page(k, page)
             continue
-        rmap.page_referenced(k, page, False)
+        if rmap.page_referenced(k, page, False)[0]:
+            zone.recent_rotated[file] += 1
         ClearPageActive(page)
         inactive.append(page)
     to_free: list[Page] = []
@@ -237,44 +283,48 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int) -> None:
         page_alloc.free_hot_cold_page(k, page)
 
 
-def isolate_lru_pages(zone: Zone, lru: int) -> list[Page]:
+def isolate_lru_pages(zone: Zone, lru: int, count: int) -> list[Page]:
     """Take a batch off the tail of a list.
 
     Source:   mm/vmscan.c isolate_lru_pages(), v4.3.           Context: lru_lock held.
     """
     taken: list[Page] = []
-    for page in reversed(zone.lists[lru][-SWAP_CLUSTER_MAX:]):
+    for page in reversed(zone.lists[lru][-count:]):
         if __isolate_lru_page(page):
             swap.del_page_from_lru_list(page, zone, lru)
             taken.append(page)
     return taken
 
 
-def shrink_inactive_list(k: Kernel, zone: Zone, lru: int) -> int:
+def shrink_inactive_list(
+    k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTER_MAX
+) -> tuple[int, int]:
     """One round of direct reclaim over an inactive list.
 
     Source:   mm/vmscan.c shrink_inactive_list(), v4.3.
     Context:  process context, no locks held.  Args: lru: LRU_INACTIVE_ANON or LRU_INACTIVE_FILE.
-    Returns:  pages freed.
-    Left out: congestion, scan statistics.
+    Returns:  (pages freed, pages scanned; a mapped page counts twice).
+    Left out: congestion.
     """
     swap.lru_add_drain(k)
-    isolated = NR_ISOLATED_FILE if lru == LRU_INACTIVE_FILE else NR_ISOLATED_ANON
+    file = lru == LRU_INACTIVE_FILE
+    isolated = NR_ISOLATED_FILE if file else NR_ISOLATED_ANON
     spin_lock_irq(zone.lru_lock)
-    page_list = isolate_lru_pages(zone, lru)
+    page_list = isolate_lru_pages(zone, lru, count)
     taken = len(page_list)
     zone.stat[isolated] += taken
     spin_unlock_irq(zone.lru_lock)
     if not page_list:
-        return 0
-    freed, kept = shrink_page_list(k, page_list, zone)
+        return 0, 0
+    freed, scanned, kept = shrink_page_list(k, page_list, zone)
     spin_lock_irq(zone.lru_lock)
+    zone.recent_scanned[file] += taken
     to_free = putback_inactive_pages(k, zone, kept)
     zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
         page_alloc.free_hot_cold_page(k, page)
-    return freed
+    return freed, scanned
 
 
 def __isolate_lru_page(page: Page) -> bool:
@@ -314,6 +364,8 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
         SetPageLRU(page)
         lru = swap.page_lru(page)
         swap.add_page_to_lru_list(page, zone, lru)
+        if lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
+            zone.recent_rotated[lru == LRU_ACTIVE_FILE] += 1
         if put_page_testzero(page):
             ClearPageLRU(page)
             ClearPageActive(page)
@@ -322,18 +374,19 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
     return to_free
 
 
-def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int, list[Page]]:
+def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int, int, list[Page]]:
     """Try to free each page of a batch.
 
     Source:   mm/vmscan.c shrink_page_list(), v4.3, as direct reclaim of a group reaches it.
     Context:  the pages are isolated; takes each page's lock by trylock.
-    Returns:  (pages freed, pages to put back).
+    Returns:  (pages freed, pages scanned, pages to put back).
     Bugs:     VM_BUG: an active page to shrink; a kept page on the LRU or unevictable.
     Left out: congestion, flusher threads.
     """
     kept: list[Page] = []
     freed: list[Page] = []
     waiting = list(page_list)
+    scanned = 0
     while waiting:
         page = waiting.pop(0)
         if not trylock_page(page):
@@ -343,8 +396,10 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         VM_BUG_ON_PAGE(
             page._flags & PG_active != 0, "vm-bug-shrink-page-list-active", "PageActive(page)"
         )
+        scanned += 1
         outcome = CULL
         if page_evictable(k, page):
+            scanned += page_mapped(page) or PageSwapCache(page)
             if PageWriteback(page) and PageReclaim(page):
                 unlock_page(page)
                 wait_on_page_writeback(page)
@@ -370,7 +425,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         kept.append(page)
     for page in freed:
         page_alloc.free_hot_cold_page(k, page)
-    return len(freed), kept
+    return len(freed), scanned, kept
 
 
 def _check_kept(page: Page) -> None:
@@ -423,7 +478,7 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
             if PageDirty(page) or PageWriteback(page):
                 return KEEP
             mapping = util.page_mapping(k, page)
-    if mapping is None or not __remove_mapping(k, mapping, page):
+    if mapping is None or not __remove_mapping(k, mapping, page, reclaimed=True):
         return KEEP
     clear_page_locked(page)
     return RECLAIM
@@ -478,7 +533,9 @@ def page_check_references(k: Kernel, page: Page) -> int:
     return RECLAIM
 
 
-def __remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
+def __remove_mapping(
+    k: Kernel, mapping: AddressSpace, page: Page, *, reclaimed: bool = False
+) -> bool:
     """Take a clean page that nobody else refers to out of its page cache or the swap cache.
 
     Source:   mm/vmscan.c __remove_mapping(), v4.3.
@@ -507,7 +564,7 @@ def __remove_mapping(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
         spin_unlock_irq(mapping.tree_lock)
         swapfile.swapcache_free(k, slot)
         return True
-    filemap.__delete_from_page_cache(k, mapping, page)
+    filemap.__delete_from_page_cache(k, mapping, page, reclaimed=reclaimed)
     spin_unlock_irq(mapping.tree_lock)
     return True
 

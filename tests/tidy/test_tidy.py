@@ -16,9 +16,12 @@ from kstate.patches import BY_TOGGLE, TABLE
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted((ROOT / "kstate").rglob("*.py")) + sorted((ROOT / "fuzz").rglob("*.py"))
-MM = sorted((ROOT / "kstate" / "mm").glob("*.py"))
+MM = sorted(
+    path for room in ("mm", "fs", "kernel") for path in (ROOT / "kstate" / room).glob("*.py")
+)
 
 KSTATE = {"machine", "flags", "structs", "pageflags", "patches"}
+FOLDERS = {"mm", "fs", "kernel"}
 # room -> rooms it may import from; a module without a line fails
 FLOOR_PLAN: dict[str, set[str]] = {
     "kstate.machine": {"kstate.machine"},
@@ -26,9 +29,9 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "kstate.patches": set(),
     "kstate.structs": {"kstate.machine", "kstate.flags"},
     "kstate.pageflags": {"kstate.machine", "kstate.flags", "kstate.structs"},
-    "kstate.mm": {f"kstate.{room}" for room in KSTATE} | {"kstate.mm"},
-    "kstate.pool": {f"kstate.{room}" for room in KSTATE} | {"kstate.mm"},
-    "kstate.syscalls": {f"kstate.{room}" for room in KSTATE} | {"kstate.mm", "kstate.pool"},
+    **{f"kstate.{room}": {f"kstate.{name}" for name in KSTATE | FOLDERS} for room in FOLDERS},
+    "kstate.pool": {f"kstate.{name}" for name in KSTATE | FOLDERS},
+    "kstate.syscalls": {f"kstate.{name}" for name in KSTATE | FOLDERS | {"pool"}},
     "kstate.boot": {"kstate.machine", "kstate.structs"},
     "kstate": {"kstate.boot", "kstate.patches", "kstate.structs"},
     "fuzz.schedulers": {"kstate.machine", "fuzz.prog", "fuzz.schedulers"},
