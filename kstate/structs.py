@@ -303,8 +303,9 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
     if write and page is not None:
         k.tokens_count += 1
         page._token = k.tokens_count
-        k.machine.note("page-written", page)
     log.append(1)
+    if write and page is not None:
+        k.machine.note("page-written", page, pte)
     return True
 
 
@@ -639,12 +640,22 @@ class SwapInfo:
     SWAP_HAS_CACHE where a page in the swap cache has it. backing: token by slot.
     """
 
-    __slots__ = ("_swap_map", "backing", "id", "lock", "machine", "slots_count", "space")
+    __slots__ = (
+        "_map_version",
+        "_swap_map",
+        "backing",
+        "id",
+        "lock",
+        "machine",
+        "slots_count",
+        "space",
+    )
 
     def __init__(self, machine: Machine, slots_count: int) -> None:
         self.machine = machine
         self.slots_count = slots_count
         self._swap_map: dict[int, int] = {}
+        self._map_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
         self.space = AddressSpace(machine, "swap_space")
@@ -666,6 +677,7 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
     log = step(_SWAP_MAP, swap)
     log.append(slot)
     log.append(value)
+    swap._map_version += 1
     if value:
         swap._swap_map[slot] = value
     else:
@@ -743,6 +755,7 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
     page._refcount = 1
     page._token = 0
+    k.machine.note("page-allocated", page)
     return page
 
 
