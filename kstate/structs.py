@@ -750,6 +750,10 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
         return None
     pfn = zone.free_pfns.pop()
     log.append(pfn)
+    return _hand_out(k, zone, pfn)
+
+
+def _hand_out(k: Kernel, zone: Zone, pfn: int) -> Page:
     page = k.pages.get(pfn)
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
@@ -757,6 +761,18 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
     page._token = 0
     k.machine.note("page-allocated", page)
     return page
+
+
+def take_top_free_page(k: Kernel, zone: Zone, above: int) -> Page | None:
+    """Take the free page with the highest number, if that is above `above`. As take_free_page."""
+    log = step(_TAKE_FREE, zone)
+    pfn = max(zone.free_pfns, default=-1)
+    if pfn <= above:
+        log.append(-1)
+        return None
+    zone.free_pfns.remove(pfn)
+    log.append(pfn)
+    return _hand_out(k, zone, pfn)
 
 
 def give_free_page(page: Page) -> None:

@@ -129,11 +129,13 @@ class WritesAreSoftDirty:
                 self._report(f"migration took the soft-dirty bit of {pte.label()}", newpage, pte)
 
     def _soft_dirty(self, pte: Pte) -> bool:
-        """As pagemap tells it."""
-        return pte._value.soft_dirty or any(
-            vma.vm_start <= pte.address < vma.vm_end and vma._vm_flags & VM_SOFTDIRTY
-            for vma in pte.mm.vmas
-        )
+        """As pagemap tells it; so is what no vma covers any more, which it does not tell of."""
+        if pte._value.soft_dirty:
+            return True
+        for vma in pte.mm.vmas:
+            if vma.vm_start <= pte.address < vma.vm_end:
+                return vma._vm_flags & VM_SOFTDIRTY != 0
+        return True
 
     def _report(self, text: str, page: Page, pte: Pte) -> None:
         self._found.append(Report(self.id, text, "oracle", (pte.label(), page.label())))
