@@ -86,6 +86,11 @@ class MigrationKeepsMlocked:
         self._ended: list[tuple[Note, Note]] = []
         k.machine.subscribe("migration-begin", self._begin)
         k.machine.subscribe("migration-end", self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        page = note.about[0]
+        self._ended = [ended for ended in self._ended if page not in ended[1].about[:2]]
 
     def _begin(self, note: Note) -> None:
         self._begun[note.task, note.about[0].id] = note
@@ -143,6 +148,10 @@ class RmapWalkKeepsMlocked:
             k.machine.subscribe(kind, self._begin)
         for kind in ("munlock-walk-end", "unmap-walk-end"):
             k.machine.subscribe(kind, self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        self._lost = [lost for lost in self._lost if lost[0] is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         if note.kind == "unmap-walk-begin" and note.about[1] != TTU_UNMAP:
