@@ -89,8 +89,7 @@ class MigrationKeepsMlocked:
         k.machine.subscribe("page-freed", self._freed)
 
     def _freed(self, note: Note) -> None:
-        page = note.about[0]
-        self._ended = [ended for ended in self._ended if page not in ended[1].about[:2]]
+        self._ended = [ended for ended in self._ended if _result(ended[1]) is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         self._begun[note.task, note.about[0].id] = note
@@ -104,7 +103,7 @@ class MigrationKeepsMlocked:
             if not was_mlocked or cleared is None:
                 continue
             by, at = cleared
-            result = newpage if rc == 0 else page
+            result = _result(end)
             if by != end.task or at < begin.log_at or result._flags & PG_mlocked:
                 continue
             if rc == 0 and _cleared_after(result, begin.log_at):
@@ -121,6 +120,13 @@ class MigrationKeepsMlocked:
                         (page.label(), result.label()),
                     )
                     break
+
+
+def _result(end: Note) -> Page:
+    """The page that is in use after a migration."""
+    page, newpage, rc = end.about[:3]
+    result: Page = newpage if rc == 0 else page
+    return result
 
 
 def _cleared_after(page: Page, log_at: int) -> bool:
