@@ -27,7 +27,8 @@ def boot(
     size: MachineSize,
     processes: tuple[str, ...] = ("A", "B"),
 ) -> Kernel:
-    """A kernel with nothing mapped, and two files of two unread pages: f0 on tmpfs, f1 on ext2.
+    """A kernel with nothing mapped, two files of two unread pages, f0 on tmpfs and f1 on ext2,
+    and two memory groups: M0, in which all processes begin, and M1.
 
     Args:
         machine: to run on; nothing has run on it yet.
@@ -53,6 +54,8 @@ def boot(
         "f1": AddressSpace(machine, "f1", accounts_dirty=True, i_size=FILE_PAGES),
     }
     k.processes = {name: MmStruct(machine, name) for name in processes}
+    for mm in k.processes.values():
+        mm._memcg = k.memcgs[0]
     for _ in range(size.pool):
         take_pool_page(k)
     return k

@@ -93,6 +93,15 @@ NR_WRITEBACK = 15
 NR_WRITTEN = 16
 NR_ZONE_COUNTERS = 17
 
+# include/linux/memcontrol.h: counters of a memory group
+MEM_CGROUP_STAT_CACHE = 0
+MEM_CGROUP_STAT_RSS = 1
+MEM_CGROUP_STAT_FILE_MAPPED = 2
+MEM_CGROUP_STAT_DIRTY = 3
+MEM_CGROUP_STAT_WRITEBACK = 4
+NR_MEMCG_COUNTERS = 5
+MEMCG_STAT_NAMES = ("CACHE", "RSS", "FILE_MAPPED", "DIRTY", "WRITEBACK")
+
 # include/linux/vm_event_item.h
 UNEVICTABLE_PGCULLED = "unevictable_pgs_culled"
 UNEVICTABLE_PGRESCUED = "unevictable_pgs_rescued"

@@ -72,7 +72,9 @@ TABLE: tuple[Patch, ...] = (
         4,
         "04:54",
         "mm: rename mem_cgroup_migrate to mem_cgroup_replace_page",
+        files=("memcontrol.py",),
         requires=("C_0610c25daa3e",),
+        modelled=True,
     ),
     _series(
         5,
@@ -149,7 +151,15 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
         mail="Hugh Dickins, 2012-09-18, [PATCH 3/4]",
     ),
-    Patch(C_0610c25daa3e, "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
+    Patch(
+        C_0610c25daa3e,
+        "0610c25daa3e",
+        "memcg: fix dirty page migration",
+        files=("migrate.py",),
+        base="both",
+        modelled=True,
+        mail="Greg Thelen, v4.3-rc",
+    ),
     Patch(
         C_8bdd63809160,
         "8bdd63809160",
@@ -199,7 +209,14 @@ TABLE: tuple[Patch, ...] = (
         requires=("P12",),
         modelled=True,
     ),
-    Patch(MUT_4_LRUCARE, "mutant:4-lrucare", "page replaced without lrucare"),
+    Patch(
+        MUT_4_LRUCARE,
+        "mutant:4-lrucare",
+        "page replaced without lrucare",
+        files=("memcontrol.py",),
+        requires=(P04,),
+        modelled=True,
+    ),
     Patch(
         CC_SPLIT_STORE,
         "cc:split-store",

@@ -36,6 +36,7 @@ from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
     madvise,
+    memcontrol,
     memory,
     migrate,
     mlock,
@@ -46,6 +47,7 @@ from kstate.mm import (
     vmscan,
 )
 from kstate.structs import (
+    MEMCGS_COUNT,
     Kernel,
     MmStruct,
     begin_exit,
@@ -66,10 +68,11 @@ KINDS = {
 FILES = {"f0": "tmpfs", "f1": "ext2"}
 PROTECTIONS = ("ro", "rw")
 FILE_PAGES_MAX = 2
+GROUPS_COUNT = MEMCGS_COUNT
 
 # Argument types, as an operation's usage spells them.
 SLOT, PAGE, COUNT, KIND, NODE, POOL = "S", "S.P", "+N", "KIND", "nodeN", "poolN"
-FILE, PAGES, PROTECTION, PROCESS = "fF", "N", "ro|rw", "P"
+FILE, PAGES, PROTECTION, PROCESS, GROUP = "fF", "N", "ro|rw", "P", "memcgN"
 Argument = int | str
 
 
@@ -246,6 +249,10 @@ def op_drain(k: Kernel, mm: MmStruct) -> int:
     return 0
 
 
+def op_attach(k: Kernel, mm: MmStruct, number: int) -> int:
+    return memcontrol.cgroup_attach(k, mm, number)
+
+
 def op_pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     return pool.pool_migrate(k, mm, address)
 
@@ -410,6 +417,14 @@ OPERATIONS: dict[str, Operation] = {
             op_drain,
         ),
         Operation(
+            "attach",
+            (GROUP,),
+            "put the process into memory group M0 (where all begin) or M1, its charges with it",
+            "mm/memcontrol.c mem_cgroup_move_charge()",
+            "0; -22 no such group",
+            op_attach,
+        ),
+        Operation(
             "pool_migrate",
             (PAGE,),
             "migrate the page mapped here into a page of the pool, found by pfn, holding no "
@@ -439,6 +454,7 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
     mm = k.processes.get(process)
     ret = ESRCH
     if mm is not None and get_mm_user(mm):
+        k.current_mms[k.machine.current.index] = mm
         ret = OPERATIONS[name].call(k, mm, *arguments)
         fork.mmput(k, mm)
     k.machine.note("operation-end", process, name, arguments, ret)

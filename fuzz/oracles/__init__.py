@@ -3,6 +3,7 @@
 from fuzz.oracles.base import Oracle, Snapshot
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
 from fuzz.oracles.lru import LruAgreesWithFlags
+from fuzz.oracles.memcg import ChargesAreConserved, LruSizeIsRecount, MemcgStatIsRecount
 from fuzz.oracles.mlocked import (
     MigrationKeepsMlocked,
     MlockedPageIsMappedByALockedVma,
@@ -20,6 +21,9 @@ ORACLES: tuple[type[Oracle], ...] = (
     MapcountIsNumberOfPtes,
     LruAgreesWithFlags,
     MigrationEntryNamesALockedPage,
+    MemcgStatIsRecount,
+    ChargesAreConserved,
+    LruSizeIsRecount,
 )
 
 __all__ = ["ORACLES", "Oracle", "Snapshot"]

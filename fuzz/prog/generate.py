@@ -16,6 +16,8 @@ from kstate.syscalls import (
     COUNT,
     FILE,
     FILES,
+    GROUP,
+    GROUPS_COUNT,
     KIND,
     KINDS,
     NODE,
@@ -102,6 +104,8 @@ def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
         return rng.choice(PROTECTIONS)
     if kind == PROCESS:
         return rng.choice(PROCESSES_USED)
+    if kind == GROUP:
+        return rng.randrange(GROUPS_COUNT)
     return rng.randrange(max(1, words.size.pool))
 
 

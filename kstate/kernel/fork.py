@@ -43,6 +43,7 @@ def do_fork(k: Kernel, mm: MmStruct, name: str) -> int:
     Returns:  0; -EAGAIN: there is a process of that name that has begun its work.
     """
     child = MmStruct(k.machine, name)
+    child._memcg = mm.memcg
     if not take_process(k, child):
         return EAGAIN
     dup_mmap(k, child, mm)

@@ -45,7 +45,19 @@ from kstate.machine import (
     spin_unlock_irq,
     up_read,
 )
-from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, util, vmscan
+from kstate.mm import (
+    gup,
+    memcontrol,
+    memory,
+    mlock,
+    mmap,
+    page_alloc,
+    page_writeback,
+    rmap,
+    swap,
+    util,
+    vmscan,
+)
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
@@ -95,6 +107,7 @@ from kstate.patches import (
     P09,
     P11,
     P12,
+    C_0610c25daa3e,
     C_8bdd63809160,
 )
 from kstate.structs import (
@@ -239,7 +252,7 @@ def migrate_page_move_mapping(
         if page_count(page) != 1:
             return EAGAIN
         if P11 in k.patches:
-            take_over_identity(newpage, page)
+            take_over_identity(k, newpage, page)
         return MIGRATEPAGE_SUCCESS
     expected = 2 + page_private_refs(page)
     spin_lock_irq(mapping.tree_lock)
@@ -251,7 +264,7 @@ def migrate_page_move_mapping(
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     if P11 in k.patches:
-        take_over_identity(newpage, page)  # nobody can have found newpage before this
+        take_over_identity(k, newpage, page)  # nobody can have found newpage before this
     get_page(newpage)
     swap_cache = PageSwapCache(page)
     if swap_cache:
@@ -275,8 +288,14 @@ def migrate_page_move_mapping(
     return MIGRATEPAGE_SUCCESS
 
 
-def take_over_identity(newpage: Page, page: Page) -> None:
-    """Source: mm/migrate.c migrate_page_move_mapping(), v4.4: index, mapping, PG_swapbacked."""
+def take_over_identity(k: Kernel, newpage: Page, page: Page) -> None:
+    """What the page is charged to, belongs to, and where.
+
+    Source:   mm/migrate.c migrate_page_move_mapping(), v4.4; move_to_new_page(), v4.3.
+                                               Patches: 0610c25daa3e.
+    """
+    if C_0610c25daa3e in k.patches:
+        newpage.mem_cgroup = page.mem_cgroup
     newpage.index = page.index
     newpage.mapping = page.mapping
     if PageSwapBacked(page):
@@ -401,12 +420,11 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     """Move a page that is locked and unmapped.
 
     Source:   mm/migrate.c move_to_new_page(), v4.3.
-                                               Patches: P07, P11, mutant:7b.
+                                               Patches: P07, P11, 0610c25daa3e, mutant:7b.
     Context:  page locked; newpage locked here, or by the caller with P07.
     Returns:  0, or an errno: newpage is as it was, but for a stale index and PG_swapbacked
               without P11.
     Bugs:     BUG: newpage's lock is taken. VM_BUG (P07): either page not locked.
-    Left out: memcg.
     """
     if P07 in k.patches:
         VM_BUG_ON_PAGE(
@@ -420,7 +438,7 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
                 return EAGAIN
             BUG("bug-newpage-trylock", "trylock_page(newpage) failed")
     if P11 not in k.patches:
-        take_over_identity(newpage, page)
+        take_over_identity(k, newpage, page)
     mapping = util.page_mapping(k, page)
     if mapping is not None and not mapping.has_migratepage:
         rc = fallback_migrate_page(k, mapping, newpage, page, mode)
@@ -428,6 +446,8 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
         rc = migrate_page(k, mapping, newpage, page)
     if rc != MIGRATEPAGE_SUCCESS:
         if P11 not in k.patches:
+            if C_0610c25daa3e in k.patches:
+                newpage.mem_cgroup = None
             newpage.mapping = None
     else:
         let_go_of_old_page(k, newpage, page, page_was_mapped)
@@ -439,9 +459,13 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
 def let_go_of_old_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool) -> None:
     """The old page leaves its file; what it was, an anonymous page stays until it is freed (P08).
 
-    Source:   mm/migrate.c move_to_new_page(), v4.3.           Patches: P08, mutant:8b.
+    Source:   mm/migrate.c move_to_new_page(), v4.3.    Patches: P08, 0610c25daa3e, mutant:8b.
     Context:  both pages locked.
     """
+    if C_0610c25daa3e in k.patches:
+        page.mem_cgroup = None
+    else:
+        memcontrol.mem_cgroup_replace_page(k, page, newpage, lrucare=False)
     if P08 in k.patches:
         if MUT_8B in k.patches:
             page.mapping = None

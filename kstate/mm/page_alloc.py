@@ -57,7 +57,7 @@ def free_pages_check(k: Kernel, page: Page) -> bool:
     Context:  refcount 0.
     Returns:  True for a bad page.
     Bugs:     reports bad-page-state-*, one id a cause.
-    Left out: reserved, slab and compound flags, memcg.
+    Left out: reserved, slab and compound flags.
     """
     id = reason = ""
     if page._mapcount != 0:
@@ -71,6 +71,8 @@ def free_pages_check(k: Kernel, page: Page) -> bool:
         names = [name for bit, name in PAGE_FLAG_NAMES.items() if bad & bit]
         id = f"bad-page-state-{names[0]}" if len(names) == 1 else "bad-page-state-flags"
         reason = f"PAGE_FLAGS_CHECK_AT_FREE flag(s) set, bad because of flags: ({'|'.join(names)})"
+    if page._mem_cgroup is not None:
+        id, reason = "bad-page-state-memcg", "page still charged to cgroup"
     if not id:
         return False
     k.machine.report(

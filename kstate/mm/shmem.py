@@ -20,6 +20,7 @@ from kstate.flags import (
 from kstate.machine import mutex_lock, mutex_unlock, spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
+    memcontrol,
     memory,
     page_alloc,
     page_io,
@@ -244,7 +245,7 @@ def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bo
     Source:   mm/shmem.c shmem_getpage_gfp(), v4.3, for SGP_CACHE.
     Context:  sleeps.
     Returns:  (0 or an errno, was it read from swap, page).
-    Left out: accounting of blocks, replacing a page in the wrong zone, memcg.
+    Left out: accounting of blocks, replacing a page in the wrong zone.
     """
     major = False
     while True:
@@ -279,10 +280,15 @@ def _make_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page 
         return ENOMEM, None
     SetPageSwapBacked(page)
     set_page_locked(page)
-    if not shmem_add_to_page_cache(mapping, page, index, None):
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    if not error and not shmem_add_to_page_cache(mapping, page, index, None):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
+        error = EEXIST
+    if error:
         unlock_page(page)
         swap.put_page(k, page)
-        return EEXIST, None
+        return error, None
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_inactive(k, page)
     SetPageUptodate(page)
     return 0, page
@@ -306,11 +312,16 @@ def _swap_in(
         swap.put_page(k, page)
         return EEXIST, read, None
     wait_on_page_writeback(page)
-    if not shmem_add_to_page_cache(mapping, page, index, slot):
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    if not error and not shmem_add_to_page_cache(mapping, page, index, slot):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap_state.delete_from_swap_cache(k, page)
+        error = EEXIST
+    if error:
         unlock_page(page)
         swap.put_page(k, page)
-        return EEXIST, read, None
+        return error, read, None
+    memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
     swap_state.delete_from_swap_cache(k, page)
     page_writeback.set_page_dirty(k, page)
     swapfile.swap_free(k, slot)

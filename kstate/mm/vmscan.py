@@ -26,6 +26,7 @@ from kstate.fs import ext2
 from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
+    memcontrol,
     page_alloc,
     page_io,
     page_writeback,
@@ -280,6 +281,7 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTE
     zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
 
 
@@ -323,6 +325,7 @@ def shrink_inactive_list(
     zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
     return freed, scanned
 
@@ -424,6 +427,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         _check_kept(page)
         kept.append(page)
     for page in freed:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
     return len(freed), scanned, kept
 
@@ -549,23 +553,28 @@ def __remove_mapping(
         "bug-remove-mapping-other",
         "mapping != page_mapping(page)",
     )
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     spin_lock_irq(mapping.tree_lock)
     if not page_freeze_refs(page, 2):
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return False
     if PageDirty(page):
         page_unfreeze_refs(page, 2)
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return False
     k.machine.note("page-discarded", page, mapping)
     if PageSwapCache(page):
         slot = page.private
         swap_state.__delete_from_swap_cache(k, page)
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         swapfile.swapcache_free(k, slot)
         return True
-    filemap.__delete_from_page_cache(k, mapping, page, reclaimed=reclaimed)
+    filemap.__delete_from_page_cache(k, mapping, page, reclaimed=reclaimed, memcg=memcg)
     spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return True
 
 
