@@ -50,8 +50,8 @@ def boot(
         Pagevec(machine, "activate_page_pvec", cpu) for cpu in range(size.cpus)
     ]
     k.files = {
-        "f0": AddressSpace(machine, "f0", shmem=True, i_size=FILE_PAGES),
-        "f1": AddressSpace(machine, "f1", accounts_dirty=True, i_size=FILE_PAGES),
+        "f0": AddressSpace(machine, "f0", "tmpfs", i_size=FILE_PAGES),
+        "f1": AddressSpace(machine, "f1", "ext2", i_size=FILE_PAGES),
     }
     k.processes = {name: MmStruct(machine, name) for name in processes}
     for mm in k.processes.values():

@@ -129,6 +129,7 @@ PAGEVEC_SIZE = 14
 ENOENT, ESRCH, EIO, EAGAIN = -2, -3, -5, -11
 ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV, EINVAL = -12, -13, -14, -16, -17, -19, -22
 EOPNOTSUPP = -95
+EFBIG = -27
 SIGBUS, SIGSEGV = -1007, -1011
 
 # What a page fault ends in (include/linux/mm.h)

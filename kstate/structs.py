@@ -38,6 +38,9 @@ POOL_LOCK = SpinLockClass("pool_lock")
 MMAP_SEM = RwSemClass("mmap_sem")
 SWAP_LOCK = SpinLockClass("swap_lock")
 PRIVATE_LOCK = SpinLockClass("private_lock")
+RING_LOCK = MutexClass("ring_lock")
+COMPLETION_LOCK = SpinLockClass("completion_lock", irq=True)
+BUFFER_LOCK = MutexClass("buffer")
 MOVE_LOCK = SpinLockClass("move_lock", irq=True)
 CGROUP_MUTEX = MutexClass("cgroup_mutex")
 I_MUTEX = MutexClass("i_mutex")
@@ -49,6 +52,11 @@ _LOAD_VM_FLAGS = Primitive("load", "vm_flags", LOAD, results=1)
 _STORE_VM_FLAGS = Primitive("store", "vm_flags", results=1)
 LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
 _STORE_MAPPING = Primitive("store", "mapping", results=1)
+_LOAD_BUFFER_DIRTY = Primitive("buffer_dirty", "b_state.dirty", LOAD, results=1)
+_SET_BUFFER_DIRTY = Primitive("test_set_buffer_dirty", "b_state.dirty", results=1)
+_CLEAR_BUFFER_DIRTY = Primitive("test_clear_buffer_dirty", "b_state.dirty", results=1)
+_LOAD_GFP_NODE = Primitive("load", "gfp_mask", LOAD, results=1)
+_STORE_GFP_NODE = Primitive("store", "gfp_mask", results=1)
 _LOAD_MEM_CGROUP = Primitive("load", "mem_cgroup", LOAD, results=1)
 _STORE_MEM_CGROUP = Primitive("store", "mem_cgroup", results=1)
 _LOAD_MM_MEMCG = Primitive("load", "mm.memcg", LOAD, results=1)
@@ -95,7 +103,7 @@ class Page:
 
     _mapping: an AnonVma (then the page is PageAnon), an AddressSpace, or None.
     _private: the swap entry of a page in the swap cache.
-    _mem_cgroup: the group it is charged to, or None.
+    _mem_cgroup: the group it is charged to, or None. buffers: its buffers, of a PG_private page.
     _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
     lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
     cleared_mlocked: who cleared PG_mlocked last, and when (place in the log); for oracles.
@@ -110,6 +118,7 @@ class Page:
         "_private",
         "_refcount",
         "_token",
+        "buffers",
         "cleared_mlocked",
         "id",
         "lock_owner",
@@ -129,6 +138,7 @@ class Page:
         self._index = 0
         self._private = 0
         self._mem_cgroup: MemCgroup | None = None
+        self.buffers: BufferHead | None = None
         self._token = 0
         self.lock_owner: Task | None = None
         self.cleared_mlocked: tuple[int, int] | None = None
@@ -592,6 +602,41 @@ def atomic_dec_and_test(anon_vma: AnonVma) -> bool:
     return anon_vma._refcount == 0
 
 
+class BufferHead:
+    """All buffers of one page (struct buffer_head), as one. lock: BH_Lock, a sleeping lock.
+    _dirty: BH_Dirty."""
+
+    __slots__ = ("_dirty", "id", "lock", "machine")
+
+    def __init__(self, machine: Machine, dirty: bool) -> None:
+        self.machine = machine
+        self._dirty = dirty
+        self.lock = Mutex(machine, BUFFER_LOCK, "buffer")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return f"buffer{self.id}"
+
+
+def buffer_dirty(buffer: BufferHead) -> bool:
+    step(_LOAD_BUFFER_DIRTY, buffer).append(buffer._dirty)
+    return buffer._dirty
+
+
+def test_set_buffer_dirty(buffer: BufferHead) -> bool:
+    log = step(_SET_BUFFER_DIRTY, buffer)
+    was, buffer._dirty = buffer._dirty, True
+    log.append(was)
+    return was
+
+
+def test_clear_buffer_dirty(buffer: BufferHead) -> bool:
+    log = step(_CLEAR_BUFFER_DIRTY, buffer)
+    was, buffer._dirty = buffer._dirty, False
+    log.append(was)
+    return was
+
+
 TAG_DIRTY, TAG_WRITEBACK = "dirty", "writeback"
 
 
@@ -600,20 +645,24 @@ class AddressSpace:
 
     _page_tree: page by page offset; for tmpfs also the swap slot a page has gone to, as a number.
     _tags: the offsets with each tag. i_mmap: the vmas that map it, in walking order.
-    shmem: tmpfs (swap-backed, writable ptes at once). accounts_dirty: its dirty pages are counted,
-    and it wants to be told of the first write: a disk file system. neither: the swap cache, or
-    ramfs, which has no writepage and no migratepage of its own.
+    shmem: tmpfs (swap-backed, writable ptes at once); all others but swap want to be told of the
+    first write. accounts_dirty: its dirty pages are counted: ext2, fuse. has_migratepage: not
+    ramfs, fuse.
+    fs: what it is a file of: tmpfs, ext2, ramfs, fuse, aio; swap. ring: of an aio ring.
+    _gfp_node: its pages are to be on this node or one below (mapping_set_gfp_mask), or -1.
     _i_size: pages. backing: what the disk has, token by offset. shadows: the offsets of pages that
     were reclaimed.
     """
 
     __slots__ = (
+        "_gfp_node",
         "_i_size",
         "_page_tree",
         "_tags",
         "_tree_version",
         "accounts_dirty",
         "backing",
+        "fs",
         "has_migratepage",
         "i_mmap",
         "i_mmap_rwsem",
@@ -622,6 +671,7 @@ class AddressSpace:
         "machine",
         "name",
         "private_lock",
+        "ring",
         "shadows",
         "shmem",
         "tree_lock",
@@ -631,17 +681,18 @@ class AddressSpace:
         self,
         machine: Machine,
         name: str,
+        fs: str,
         *,
-        shmem: bool = False,
-        accounts_dirty: bool = False,
-        has_migratepage: bool = True,
         i_size: int = 0,
     ) -> None:
         self.machine = machine
         self.name = name
-        self.shmem = shmem
-        self.accounts_dirty = accounts_dirty
-        self.has_migratepage = has_migratepage
+        self.fs = fs
+        self.shmem = fs == "tmpfs"
+        self.accounts_dirty = fs in ("ext2", "fuse")
+        self.has_migratepage = fs not in ("ramfs", "fuse")
+        self.ring: KioCtx | None = None
+        self._gfp_node = -1
         self._i_size = i_size
         self._page_tree: dict[int, Page | int] = {}
         self._tags: dict[str, set[int]] = {TAG_DIRTY: set(), TAG_WRITEBACK: set()}
@@ -659,6 +710,16 @@ class AddressSpace:
         return self.name
 
     @property
+    def gfp_node(self) -> int:
+        step(_LOAD_GFP_NODE, self).append(self._gfp_node)
+        return self._gfp_node
+
+    @gfp_node.setter
+    def gfp_node(self, value: int) -> None:
+        step(_STORE_GFP_NODE, self).append(value)
+        self._gfp_node = value
+
+    @property
     def i_size(self) -> int:
         step(_LOAD_I_SIZE, self).append(self._i_size)
         return self._i_size
@@ -667,6 +728,20 @@ class AddressSpace:
     def i_size(self, value: int) -> None:
         step(_STORE_I_SIZE, self).append(value)
         self._i_size = value
+
+
+class KioCtx:
+    """struct kioctx: an asynchronous I/O context, as far as its ring of pages goes.
+
+    pages: ring_pages, a reference held for each. mm: whose it is; it goes with the process."""
+
+    __slots__ = ("completion_lock", "mm", "pages", "ring_lock")
+
+    def __init__(self, mm: MmStruct) -> None:
+        self.mm = mm
+        self.pages: list[Page] = []
+        self.ring_lock = Mutex(mm.machine, RING_LOCK, "ring_lock")
+        self.completion_lock = SpinLock(mm.machine, COMPLETION_LOCK, "completion_lock")
 
 
 def radix_tree_lookup(mapping: AddressSpace, index: int) -> Page | int | None:
@@ -737,7 +812,7 @@ class SwapInfo:
         self._swap_map: dict[int, int] = {}
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
-        self.space = AddressSpace(machine, "swap_space")
+        self.space = AddressSpace(machine, "swap_space", "swap")
         self.id = machine.register(self)
 
     def label(self) -> str:

@@ -196,6 +196,36 @@ def delete_from_page_cache(k: Kernel, page: Page) -> None:
     swap.put_page(k, page)
 
 
+def replace_page_cache_page(k: Kernel, old: Page, new: Page) -> None:
+    """Let another page take the place of one in a file, with its charge.
+
+    Source:   mm/filemap.c replace_page_cache_page(), v4.3.
+    Context:  both pages locked; takes tree_lock. `old` loses the cache's reference, and may be on
+              an LRU list.
+    Bugs:     VM_BUG: not locked; `new` has a mapping.
+    """
+    locked = old._flags & new._flags & PG_locked
+    VM_BUG_ON_PAGE(not locked, "vm-bug-replace-cache-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(new._mapping is not None, "vm-bug-replace-cache-mapping", "new->mapping")
+    mapping = old.mapping
+    assert isinstance(mapping, AddressSpace)
+    index = old.index
+    get_page(new)
+    new.mapping = mapping
+    new.index = index
+    memcg = memcontrol.mem_cgroup_begin_page_stat(old)
+    spin_lock_irq(mapping.tree_lock)
+    __delete_from_page_cache(k, mapping, old, memcg=memcg)
+    radix_tree_store(mapping, index, new)
+    new.zone.stat[NR_FILE_PAGES] += 1
+    if PageSwapBacked(new):
+        new.zone.stat[NR_SHMEM] += 1
+    spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(old, memcg)
+    memcontrol.mem_cgroup_replace_page(k, old, new)
+    swap.put_page(k, old)
+
+
 def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> bool:
     """Read the file around a missing page; files here are shorter than the window.
 
@@ -203,7 +233,8 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
     Context:  mmap_sem held for read.          Returns: False where there was no memory
               for the page that is wanted; the others are read as far as there is any.
     """
-    for index in dict.fromkeys((*range(mapping.i_size), wanted)):
+    window = range(mapping.i_size) if mapping.accounts_dirty else ()  # ramfs has no disk to read
+    for index in dict.fromkeys((*window, wanted)):
         if radix_tree_lookup(mapping, index) is not None:
             continue
         page = page_alloc.alloc_page(k)

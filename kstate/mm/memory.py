@@ -717,7 +717,7 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     mapping = vma.vm_file
     if mapping is None:
         return not vm_flags & VM_SOFTDIRTY
-    return mapping.accounts_dirty or not vm_flags & VM_SOFTDIRTY
+    return not mapping.shmem or not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:

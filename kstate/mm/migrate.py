@@ -35,9 +35,13 @@ from kstate.flags import (
     PG_unevictable,
     PG_writeback,
 )
+from kstate.fs import aio, buffer, fuse
 from kstate.machine import (
     down_read,
     local_irq_enable,
+    mutex_lock,
+    mutex_trylock,
+    mutex_unlock,
     retry_when_changed,
     spin_lock,
     spin_lock_irq,
@@ -61,10 +65,12 @@ from kstate.mm import (
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
+    ClearPagePrivate,
     ClearPageSwapBacked,
     ClearPageSwapCache,
     PageAnon,
     PageDirty,
+    PagePrivate,
     PageReferenced,
     PageSwapBacked,
     PageSwapCache,
@@ -72,6 +78,7 @@ from kstate.pageflags import (
     PageWriteback,
     SetPageActive,
     SetPageDirty,
+    SetPagePrivate,
     SetPageReferenced,
     SetPageSwapBacked,
     SetPageSwapCache,
@@ -115,6 +122,7 @@ from kstate.structs import (
     PRESENT,
     AddressSpace,
     AnonVma,
+    BufferHead,
     Kernel,
     MmStruct,
     Page,
@@ -239,28 +247,40 @@ def migration_entry_unfrozen(pte: Pte) -> None:
 
 
 def migrate_page_move_mapping(
-    k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page
+    k: Kernel,
+    mapping: AddressSpace | None,
+    newpage: Page,
+    page: Page,
+    *,
+    head: BufferHead | None = None,
+    mode: int = MIGRATE_SYNC,
+    extra: int = 0,
 ) -> int:
     """Let newpage take page's place in its file or in the swap cache.
 
     Source:   mm/migrate.c migrate_page_move_mapping(), v4.3.  Patches: P11, P12, mutant:12c.
     Context:  both pages locked, page unmapped; takes tree_lock.
-    Returns:  0, or -EAGAIN: somebody else has a reference.
-    Left out: buffers.
+    Args:     head: its buffers; with MIGRATE_ASYNC they come back locked. extra: references that
+              the caller knows of.
+    Returns:  0, or -EAGAIN: somebody else has a reference, or a buffer's lock.
     """
     if mapping is None:
-        if page_count(page) != 1:
+        if page_count(page) != 1 + extra:
             return EAGAIN
         if P11 in k.patches:
             take_over_identity(k, newpage, page)
         return MIGRATEPAGE_SUCCESS
-    expected = 2 + page_private_refs(page)
+    expected = 2 + extra + page_private_refs(page)
     spin_lock_irq(mapping.tree_lock)
     index = util.page_index(k, page, mapping)
     if page_count(page) != expected or radix_tree_lookup(mapping, index) is not page:
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     if not page_freeze_refs(page, expected):
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
+    if head is not None and mode == MIGRATE_ASYNC and not buffer_migrate_lock_buffers(head, mode):
+        page_unfreeze_refs(page, expected)
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
     if P11 in k.patches:
@@ -338,7 +358,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03, P12.
     Context:  both pages locked.
     Bugs:     VM_BUG: active and unevictable together.
-    Left out: error, checked, mappedtodisk, young and idle, KSM, buffers.
+    Left out: error, checked, mappedtodisk, young and idle, KSM.
     """
     newpage._token = page._token
     k.machine.note("page-moved", page, newpage)
@@ -399,20 +419,78 @@ def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: P
     return MIGRATEPAGE_SUCCESS
 
 
+def buffer_migrate_lock_buffers(head: BufferHead, mode: int) -> bool:
+    """Lock a page's buffers: by trylock where that may not sleep.
+
+    Source:   mm/migrate.c buffer_migrate_lock_buffers(), v4.3.
+    Context:  tree_lock held with MIGRATE_ASYNC; else sleeps.
+    """
+    if mode == MIGRATE_ASYNC:
+        return mutex_trylock(head.lock)
+    mutex_lock(head.lock)
+    return True
+
+
+def buffer_migrate_page(
+    k: Kernel, mapping: AddressSpace, newpage: Page, page: Page, mode: int
+) -> int:
+    """Migrate a page of a disk file, its buffers with it.
+
+    Source:   mm/migrate.c buffer_migrate_page(), v4.3.
+    Context:  both pages locked; takes the buffers' lock.
+    """
+    if not PagePrivate(page):
+        return migrate_page(k, mapping, newpage, page)
+    head = page.buffers
+    assert head is not None
+    rc = migrate_page_move_mapping(k, mapping, newpage, page, head=head, mode=mode)
+    if rc != MIGRATEPAGE_SUCCESS:
+        return rc
+    if mode != MIGRATE_ASYNC:
+        buffer_migrate_lock_buffers(head, mode)
+    ClearPagePrivate(page)
+    page.buffers = None
+    swap.put_page(k, page)
+    get_page(newpage)
+    newpage.buffers = head
+    SetPagePrivate(newpage)
+    migrate_page_copy(k, newpage, page)
+    mutex_unlock(head.lock)
+    return MIGRATEPAGE_SUCCESS
+
+
+def writeout(k: Kernel, mapping: AddressSpace, page: Page) -> int:
+    """Write a dirty page out, so that it can be migrated another time.
+
+    Source:   mm/migrate.c writeout(), v4.3.
+    Context:  page locked, unlocked for the write and locked again; its entries are gone by then.
+    Returns:  -EAGAIN; -EINVAL: there is nothing to write it with.
+    """
+    if mapping.fs != "fuse":
+        return EINVAL
+    if not page_writeback.clear_page_dirty_for_io(k, page):
+        return EAGAIN
+    remove_migration_ptes(k, page, page)
+    fuse.fuse_writepage(k, mapping, page)
+    lock_page(page)
+    return EAGAIN
+
+
 def fallback_migrate_page(
     k: Kernel, mapping: AddressSpace, newpage: Page, page: Page, mode: int
 ) -> int:
     """Migrate a page of a file system that has no migratepage of its own.
 
-    Source:   mm/migrate.c fallback_migrate_page(), writeout(), v4.3.
+    Source:   mm/migrate.c fallback_migrate_page(), v4.3.
     Context:  both pages locked.
-    Returns:  as migrate_page; -EBUSY: dirty, and not to be waited for; -EINVAL: no writepage.
-    Left out: file systems that have a writepage but no migratepage.
+    Returns:  as migrate_page; -EBUSY: dirty, and not to be waited for; as writeout.
     """
     if PageDirty(page):
         if mode != MIGRATE_SYNC:
             return EBUSY
-        return EINVAL
+        return writeout(k, mapping, page)
+    if page_private_refs(page) and not buffer.try_to_release_page(k, page):
+        return EAGAIN
     return migrate_page(k, mapping, newpage, page)
 
 
@@ -442,6 +520,10 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     mapping = util.page_mapping(k, page)
     if mapping is not None and not mapping.has_migratepage:
         rc = fallback_migrate_page(k, mapping, newpage, page, mode)
+    elif mapping is not None and mapping.fs == "ext2":
+        rc = buffer_migrate_page(k, mapping, newpage, page, mode)
+    elif mapping is not None and mapping.fs == "aio":
+        rc = aio.aio_migratepage(k, mapping, newpage, page, mode)
     else:
         rc = migrate_page(k, mapping, newpage, page)
     if rc != MIGRATEPAGE_SUCCESS:
@@ -485,7 +567,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: balloon pages, KSM, orphaned pages with buffers.
+    Left out: balloon pages, KSM.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -515,7 +597,9 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             return rc
     page_was_mapped = orphan = False
     if page.mapping is None:
-        orphan = page_private_refs(page) != 0  # with buffers, which the next round finds without
+        orphan = page_private_refs(page) != 0
+        if orphan:
+            buffer.try_to_free_buffers(k, page)
     elif page_mapped(page):
         if P09 in k.patches:
             VM_BUG_ON_PAGE(

@@ -43,6 +43,7 @@ from kstate.structs import (
     Page,
     radix_tree_indices,
     radix_tree_tag,
+    test_set_buffer_dirty,
 )
 
 
@@ -89,11 +90,13 @@ def set_page_dirty(k: Kernel, page: Page) -> bool:
         ClearPageReclaim(page)
     if not mapping.accounts_dirty:
         return __set_page_dirty_no_writeback(page)
+    if mapping.fs == "fuse":
+        return __set_page_dirty_nobuffers(k, page)
     return __set_page_dirty_buffers(k, page, mapping)
 
 
 def __set_page_dirty_no_writeback(page: Page) -> bool:
-    """set_page_dirty of tmpfs and the swap cache: a flag, nothing else.
+    """set_page_dirty of tmpfs, the swap cache, ramfs and aio rings: a flag, nothing else.
 
     Source:   mm/page-writeback.c __set_page_dirty_no_writeback(), v4.3.
     """
@@ -105,24 +108,36 @@ def __set_page_dirty_no_writeback(page: Page) -> bool:
 def __set_page_dirty_buffers(k: Kernel, page: Page, mapping: AddressSpace) -> bool:
     """set_page_dirty of a disk file.
 
-    Source:   fs/buffer.c __set_page_dirty_buffers(), __set_page_dirty(), v4.3.
+    Source:   fs/buffer.c __set_page_dirty_buffers(), v4.3.
     Context:  takes private_lock, then tree_lock.
-    Bugs:     reports WARN_ONCE: not up to date.
-    Left out: the buffers' own dirty bits, inode dirtying.
+    Left out: inode dirtying.
     """
     spin_lock(mapping.private_lock)
+    if page.buffers is not None:
+        test_set_buffer_dirty(page.buffers)
     memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     newly_dirty = not TestSetPageDirty(page)
     spin_unlock(mapping.private_lock)
     if newly_dirty:
-        spin_lock_irq(mapping.tree_lock)
-        if page.mapping is not None:  # else truncation was faster
-            _warn_not_uptodate(k, page, page._flags & PG_uptodate == 0)
-            account_page_dirtied(k, page, mapping, memcg)
-            radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
-        spin_unlock_irq(mapping.tree_lock)
+        __set_page_dirty(k, page, mapping, memcg, warn=True)
     memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return newly_dirty
+
+
+def __set_page_dirty(
+    k: Kernel, page: Page, mapping: AddressSpace, memcg: MemCgroup | None, *, warn: bool
+) -> None:
+    """Count and tag a page that has just become dirty, unless truncation was faster.
+
+    Source:   fs/buffer.c __set_page_dirty(), v4.3.
+    Context:  takes tree_lock.                 Bugs: reports WARN_ONCE: not up to date.
+    """
+    spin_lock_irq(mapping.tree_lock)
+    if page.mapping is not None:
+        _warn_not_uptodate(k, page, warn and page._flags & PG_uptodate == 0)
+        account_page_dirtied(k, page, mapping, memcg)
+        radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
+    spin_unlock_irq(mapping.tree_lock)
 
 
 def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
@@ -151,6 +166,20 @@ def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
     spin_unlock_irq(mapping.tree_lock)
     memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return True
+
+
+def redirty_page_for_writepage(k: Kernel, page: Page) -> None:
+    """It could not be written now after all: dirty again, and not counted as dirtied.
+
+    Source:   mm/page-writeback.c redirty_page_for_writepage(), account_page_redirty(), v4.3.
+    Context:  page locked.
+    """
+    __set_page_dirty_nobuffers(k, page)
+    mapping = util.page_mapping(k, page)
+    if mapping is not None and mapping.accounts_dirty:
+        page.zone.stat[NR_DIRTIED] -= 1
+        task = k.machine.current.index
+        k.dirtied[task] = k.dirtied.get(task, 0) - 1
 
 
 def _warn_not_uptodate(k: Kernel, page: Page, condition: bool) -> None:

@@ -22,7 +22,7 @@ from kstate.flags import (
     PG_lru,
     PG_unevictable,
 )
-from kstate.fs import ext2
+from kstate.fs import buffer, ext2, fuse
 from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
@@ -72,7 +72,7 @@ from kstate.pageflags import (
 )
 from kstate.structs import AddressSpace, Kernel, Page, Zone
 
-KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN = range(8)
+KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN, GONE = range(9)
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MEM_CGROUP_RECLAIM_RETRIES = 5
@@ -179,9 +179,10 @@ def try_to_free_mem_cgroup_pages(k: Kernel) -> int:
 
 def wakeup_flusher_threads(k: Kernel) -> None:
     """Write back dirty files. Source: fs/fs-writeback.c wakeup_flusher_threads(), v4.3."""
-    for mapping in k.files.values():
+    for mapping in list(k.files.values()):
         if mapping.accounts_dirty:
-            page_writeback.write_cache_pages(k, mapping, ext2.ext2_writepage)
+            writepage = fuse.fuse_writepage if mapping.fs == "fuse" else ext2.ext2_writepage
+            page_writeback.write_cache_pages(k, mapping, writepage)
 
 
 def get_scan_count(zone: Zone, priority: int) -> list[int]:
@@ -389,7 +390,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
     kept: list[Page] = []
     freed: list[Page] = []
     waiting = list(page_list)
-    scanned = 0
+    scanned = gone = 0
     while waiting:
         page = waiting.pop(0)
         if not trylock_page(page):
@@ -412,6 +413,9 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         if outcome == RECLAIM:
             freed.append(page)
             continue
+        if outcome == GONE:  # whoever has the last reference frees it
+            gone += 1
+            continue
         if outcome == CULL:
             if PageSwapCache(page):
                 swapfile.try_to_free_swap(k, page)
@@ -429,7 +433,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
     for page in freed:
         memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
-    return len(freed), scanned, kept
+    return len(freed) + gone, scanned, kept
 
 
 def _check_kept(page: Page) -> None:
@@ -444,7 +448,7 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
     """The part of shrink_page_list between the page lock and its fate.
 
     Returns:  RECLAIM: it has no reference and no lock left. KEEP, ACTIVATE or CULL: still locked.
-              KEEP_UNLOCKED.
+              KEEP_UNLOCKED. GONE: our reference is dropped.
     """
     mapping = util.page_mapping(k, page)
     if PageWriteback(page):
@@ -482,6 +486,12 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
             if PageDirty(page) or PageWriteback(page):
                 return KEEP
             mapping = util.page_mapping(k, page)
+    if page_private_refs(page):
+        if not buffer.try_to_release_page(k, page):
+            return ACTIVATE
+        if mapping is None and page_count(page) == 1:
+            unlock_page(page)
+            return RECLAIM if put_page_testzero(page) else GONE  # truncated, with its buffers
     if mapping is None or not __remove_mapping(k, mapping, page, reclaimed=True):
         return KEEP
     clear_page_locked(page)
