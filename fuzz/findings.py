@@ -135,6 +135,16 @@ _TABLE: tuple[FindingInfo, ...] = (
         "mid-run; which group's list a page is linked on",
         "mem_cgroup",
     ),
+    FindingInfo(
+        "dirty-tag-on-unaccounted-mapping",
+        "page tagged dirty in a mapping that never accounts dirty pages; with tracing on, a NULL "
+        "pointer dereference in writeback_dirty_page",
+        "oracle",
+        "",
+        "12d",
+        "mid-run; a tag that went with its page",
+        "page_tree",
+    ),
     _bad("mlocked", "flag mlocked set at free", "2a 2b-iii 2e", "flags.mlocked"),
     _bad("locked", "flag locked set at free"),
     _bad("lru", "flag lru set at free"),
@@ -383,6 +393,28 @@ _TABLE: tuple[FindingInfo, ...] = (
         "vm-bug-move-account-lru",
         "VM_BUG_ON_PAGE(PageLRU(page))",
         "mm/memcontrol.c mem_cgroup_move_account()",
+    ),
+    _bug(
+        "bug-try-to-free-buffers", "BUG_ON(!PageLocked(page))", "fs/buffer.c try_to_free_buffers()"
+    ),
+    _bug(
+        "bug-try-to-release-page", "BUG_ON(!PageLocked(page))", "mm/filemap.c try_to_release_page()"
+    ),
+    _bug(
+        "bug-block-write-full-page",
+        "BUG_ON(PageWriteback(page))",
+        "fs/buffer.c __block_write_full_page()",
+    ),
+    _bug("bug-aio-migratepage", "BUG_ON(PageWriteback(old))", "fs/aio.c aio_migratepage()"),
+    _bug(
+        "vm-bug-replace-cache-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/filemap.c replace_page_cache_page()",
+    ),
+    _bug(
+        "vm-bug-replace-cache-mapping",
+        "VM_BUG_ON_PAGE(new->mapping)",
+        "mm/filemap.c replace_page_cache_page()",
     ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),

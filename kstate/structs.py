@@ -801,15 +801,26 @@ class SwapInfo:
     """struct swap_info_struct: one swap device, slots 1 to `slots_count`.
 
     _swap_map: by slot, how many entries refer to it, SWAP_MAP_SHMEM for a file's, and
-    SWAP_HAS_CACHE where a page in the swap cache has it. backing: token by slot.
+    SWAP_HAS_CACHE where a page in the swap cache has it. _map_version: changes with every store to
+    it, for those who wait for one. backing: token by slot.
     """
 
-    __slots__ = ("_swap_map", "backing", "id", "lock", "machine", "slots_count", "space")
+    __slots__ = (
+        "_map_version",
+        "_swap_map",
+        "backing",
+        "id",
+        "lock",
+        "machine",
+        "slots_count",
+        "space",
+    )
 
     def __init__(self, machine: Machine, slots_count: int) -> None:
         self.machine = machine
         self.slots_count = slots_count
         self._swap_map: dict[int, int] = {}
+        self._map_version = 0
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
         self.space = AddressSpace(machine, "swap_space", "swap")
@@ -831,6 +842,7 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
     log = step(_SWAP_MAP, swap)
     log.append(slot)
     log.append(value)
+    swap._map_version += 1
     if value:
         swap._swap_map[slot] = value
     else:

@@ -11,6 +11,7 @@ from fuzz.oracles.mlocked import (
     RmapWalkKeepsMlocked,
 )
 from fuzz.oracles.refcount import MapcountIsNumberOfPtes, RefcountIsAccountedFor
+from fuzz.oracles.tags import UnaccountedMappingHasNoDirtyTag
 
 ORACLES: tuple[type[Oracle], ...] = (
     MlockedPageIsMappedByALockedVma,
@@ -24,6 +25,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     MemcgStatIsRecount,
     ChargesAreConserved,
     LruSizeIsRecount,
+    UnaccountedMappingHasNoDirtyTag,
 )
 
 __all__ = ["ORACLES", "Oracle", "Snapshot"]

@@ -17,10 +17,9 @@ from kstate.flags import (
     PG_swapcache,
 )
 from kstate.machine import (
-    down_read_trylock,
+    down_read,
     mutex_lock,
     mutex_unlock,
-    retry_when_changed,
     spin_lock,
     spin_lock_irq,
     spin_unlock,
@@ -357,14 +356,14 @@ def mem_cgroup_move_charge(k: Kernel, mm: MmStruct, old: MemCgroup, new: MemCgro
 
     Source:   mm/memcontrol.c mem_cgroup_move_charge(), mem_cgroup_move_charge_pte_range(), v4.3,
               with memory.move_charge_at_immigrate 3: anonymous and file pages.
-    Context:  sleeps; mmap_sem for read, tried again and again; the ptl.
+    Context:  sleeps; mmap_sem for read (the kernel tries again and again, it does not queue); the
+              ptl.
     Left out: precharging, limits; the group is charged page by page, as each is moved.
     """
     swap.lru_add_drain_all(k)
     atomic_add_moving_account(old, 1)
     synchronize_rcu(k.machine)
-    while not down_read_trylock(mm.mmap_sem):
-        retry_when_changed((mm.mmap_sem, "writer"))  # a writer has it, or is next to have it
+    down_read(mm.mmap_sem)
     for vma in mm.vmas:
         spin_lock(mm.page_table_lock)
         for address in range(vma.vm_start, vma.vm_end):
