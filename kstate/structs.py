@@ -338,8 +338,9 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
     if write and page is not None:
         k.tokens_count += 1
         page._token = k.tokens_count
-        k.machine.note("page-written", page)
     log.append(1)
+    if write and page is not None:
+        k.machine.note("page-written", page, pte)
     return True
 
 
@@ -820,7 +821,7 @@ class SwapInfo:
         self.machine = machine
         self.slots_count = slots_count
         self._swap_map: dict[int, int] = {}
-        self._map_version = 0
+        self._map_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
         self.space = AddressSpace(machine, "swap_space", "swap")
@@ -922,12 +923,29 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
         return None
     pfn = zone.free_pfns.pop()
     log.append(pfn)
+    return _hand_out(k, zone, pfn)
+
+
+def _hand_out(k: Kernel, zone: Zone, pfn: int) -> Page:
     page = k.pages.get(pfn)
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
     page._refcount = 1
     page._token = 0
+    k.machine.note("page-allocated", page)
     return page
+
+
+def take_top_free_page(k: Kernel, zone: Zone, above: int) -> Page | None:
+    """Take the free page with the highest number, if that is above `above`. As take_free_page."""
+    log = step(_TAKE_FREE, zone)
+    pfn = max(zone.free_pfns, default=-1)
+    if pfn <= above:
+        log.append(-1)
+        return None
+    zone.free_pfns.remove(pfn)
+    log.append(pfn)
+    return _hand_out(k, zone, pfn)
 
 
 def give_free_page(page: Page) -> None:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fuzz.oracles.base import Snapshot, vma_was_locked_throughout
+from fuzz.oracles.base import (
+    Snapshot,
+    pte_was_mapped_throughout,
+    vma_was_locked_throughout,
+)
 from kstate.flags import NR_MLOCK, SWAP_FAIL, TTU_UNMAP, PG_mlocked
 from kstate.machine import Note, Report
 from kstate.structs import PRESENT, Kernel, Page, Pte, VmAreaStruct
@@ -164,9 +168,7 @@ class RmapWalkKeepsMlocked:
             return
         if page._flags & PG_mlocked or _cleared_after(page, begin.log_at):
             return
-        self._lost += [
-            (page, vma, pte, begin) for vma, pte in wanted if vma.locked and _maps(pte, page)
-        ]
+        self._lost += [(page, vma, pte, begin) for vma, pte in wanted if vma.locked]
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for page, vma, pte, begin in self._lost:
@@ -174,7 +176,9 @@ class RmapWalkKeepsMlocked:
                 continue
             if (vma, pte) not in state.locked_mappings(page):
                 continue
-            if vma_was_locked_throughout(self._k, vma, begin.log_at, begin.objects_count):
+            if vma_was_locked_throughout(
+                self._k, vma, begin.log_at, begin.objects_count
+            ) and pte_was_mapped_throughout(self._k, pte, begin.log_at):
                 walk = begin.kind.partition("-")[0].replace("unmap", "reclaim")
                 yield Report(
                     self.id,

@@ -627,6 +627,7 @@ def replace_by_swap_entry(k: Kernel, page: Page, rss: list[int], pte: Pte, value
     rss[MM_ANONPAGES] -= 1
     rss[MM_SWAPENTS] += 1
     set_pte_at(pte, PteVal(SWAP, swap=slot, soft_dirty=value.soft_dirty))
+    k.machine.note("swap-entry-made", page, pte)
     return True
 
 
