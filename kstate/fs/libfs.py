@@ -94,7 +94,7 @@ def _write_page(k: Kernel, mapping: AddressSpace, page: Page) -> None:
         buffer.create_page_buffers(page, mapping)
     k.tokens_count += 1
     page._token = k.tokens_count
-    k.machine.note("page-written", page)
+    k.machine.note("page-written", page, None)  # by no pte
     SetPageUptodate(page)
     if mapping.fs == "ext2":
         buffer.mark_buffer_dirty(k, page)
