@@ -86,6 +86,10 @@ class MigrationKeepsMlocked:
         self._ended: list[tuple[Note, Note]] = []
         k.machine.subscribe("migration-begin", self._begin)
         k.machine.subscribe("migration-end", self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        self._ended = [ended for ended in self._ended if _result(ended[1]) is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         self._begun[note.task, note.about[0].id] = note
@@ -99,7 +103,7 @@ class MigrationKeepsMlocked:
             if not was_mlocked or cleared is None:
                 continue
             by, at = cleared
-            result = newpage if rc == 0 else page
+            result = _result(end)
             if by != end.task or at < begin.log_at or result._flags & PG_mlocked:
                 continue
             if rc == 0 and _cleared_after(result, begin.log_at):
@@ -116,6 +120,13 @@ class MigrationKeepsMlocked:
                         (page.label(), result.label()),
                     )
                     break
+
+
+def _result(end: Note) -> Page:
+    """The page that is in use after a migration."""
+    page, newpage, rc = end.about[:3]
+    result: Page = newpage if rc == 0 else page
+    return result
 
 
 def _cleared_after(page: Page, log_at: int) -> bool:
@@ -143,6 +154,10 @@ class RmapWalkKeepsMlocked:
             k.machine.subscribe(kind, self._begin)
         for kind in ("munlock-walk-end", "unmap-walk-end"):
             k.machine.subscribe(kind, self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        self._lost = [lost for lost in self._lost if lost[0] is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         if note.kind == "unmap-walk-begin" and note.about[1] != TTU_UNMAP:

@@ -207,4 +207,4 @@ def test_model_md_lists_every_patch_and_every_model_file() -> None:
         assert re.search(rf"^\| {re.escape(patch.name)} \|.*\| {status} \|", text, re.M), patch.name
     for path in MM:
         if path.name not in ("__init__.py", "debug.py"):
-            assert f"`mm/{path.name}`" in text, path.name
+            assert f"`{path.parent.name}/{path.name}`" in text, path.name
