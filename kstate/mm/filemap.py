@@ -149,7 +149,7 @@ def __delete_from_page_cache(
     page: Page,
     *,
     reclaimed: bool = False,
-    memcg: MemCgroup | None,
+    memcg: MemCgroup | None = None,
 ) -> None:
     """Take a page out of its file.
 
