@@ -40,6 +40,7 @@ from kstate.mm import (
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
+    ClearPageDirty,
     ClearPageLRU,
     ClearPageReclaim,
     ClearPageUnevictable,
@@ -499,7 +500,7 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
 
 
 def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
-    """Write out a dirty page of swap or tmpfs.
+    """Write out a dirty page: of swap or tmpfs, or one that only looks like it (11c).
 
     Source:   mm/vmscan.c pageout(), is_page_cache_freeable(), v4.3.
     Context:  page locked, unmapped.
@@ -508,12 +509,19 @@ def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
     if page_count(page) - page_private_refs(page) != 2:
         return KEEP
     if mapping is None:
+        if page_private_refs(page) and buffer.try_to_free_buffers(k, page):
+            ClearPageDirty(page)  # truncated, with its buffers
+            return CLEAN
         return KEEP
     if not page_writeback.clear_page_dirty_for_io(k, page):
         return CLEAN
     SetPageReclaim(page)
     if mapping is k.swap.space:
         page_io.swap_writepage(k, page)
+    elif mapping.fs == "fuse":
+        fuse.fuse_writepage(k, mapping, page)
+    elif mapping.fs == "ext2":
+        buffer.block_write_full_page(k, mapping, page, sync=False)
     elif not shmem.shmem_writepage(k, mapping, page):
         ClearPageReclaim(page)
         return ACTIVATE
