@@ -653,6 +653,12 @@ _TABLE: tuple[FindingInfo, ...] = (
         "WARNING: PageDirty(page)",
         "mm/filemap.c __delete_from_page_cache()",
     ),
+    _bug(
+        "bug-no-readpage",
+        "BUG: unable to handle kernel NULL pointer dereference: mapping->a_ops->readpage",
+        "mm/filemap.c page_cache_read()",
+        "X9",
+    ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
     FindingInfo(

@@ -50,6 +50,7 @@ CC_SPLIT_STORE = "CC_SPLIT_STORE"
 ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
+FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -257,6 +258,13 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     Patch(
+        FIX_AIO_RING_FAULT,
+        "fix:aio-ring-fault",
+        "a fault never reads a page of an aio ring (X9)",
+        files=("filemap.py",),
+        modelled=True,
+    ),
+    Patch(
         FIX_CLEAR_REFS_WRITE_ENTRY,
         "fix:clear-refs-write-entry",
         "clear_refs makes WRITE migration entries READ (X8)",
@@ -273,7 +281,7 @@ SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
-CLEAN = "v4.4+70feee0e1ef3+fix:clear-refs-write-entry+fix:peek-under-ptl"
+CLEAN = "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:clear-refs-write-entry+fix:peek-under-ptl"
 
 
 class SpecError(ValueError):

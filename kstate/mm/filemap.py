@@ -43,6 +43,7 @@ from kstate.pageflags import (
     unlock_page,
     wait_on_page_locked,
 )
+from kstate.patches import FIX_AIO_RING_FAULT
 from kstate.structs import (
     NONE,
     AddressSpace,
@@ -232,6 +233,7 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
     Source:   mm/filemap.c do_sync_mmap_readahead(), page_cache_read(), v4.3.
     Context:  mmap_sem held for read.          Returns: False where there was no memory
               for the page that is wanted; the others are read as far as there is any.
+    Bugs:     NULL pointer: the file has no readpage, as its pages were all there from the start.
     """
     window = range(mapping.i_size) if mapping.accounts_dirty else ()  # ramfs has no disk to read
     for index in dict.fromkeys((*window, wanted)):
@@ -247,6 +249,7 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
             swap.put_page(k, page)
             return False
         if not error:
+            BUG_ON(mapping.fs == "aio", "bug-no-readpage", "mapping->a_ops->readpage == NULL")
             if index in mapping.shadows:
                 mapping.shadows.remove(index)
                 SetPageActive(page)  # workingset_refault(): it was reclaimed too early
@@ -281,7 +284,7 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
 
     Source:   mm/filemap.c filemap_fault(), v4.3.
     Context:  mmap_sem held for read, dropped for VM_FAULT_RETRY.
-    Returns:  (VM_FAULT_* bits, page).
+    Returns:  (VM_FAULT_* bits, page).         Patches: fix:aio-ring-fault.
     Left out: asynchronous readahead, read errors.
     """
     mapping = vma.vm_file
@@ -291,6 +294,9 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
     while True:
         page = find_get_page(k, mapping, pgoff)
         if page is None:
+            if FIX_AIO_RING_FAULT in k.patches:
+                if mapping.fs == "aio":
+                    return VM_FAULT_SIGBUS, None  # truncated meanwhile: its pages are never read
             if not do_sync_mmap_readahead(k, mapping, pgoff):
                 return VM_FAULT_OOM, None
             continue

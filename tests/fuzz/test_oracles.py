@@ -520,6 +520,8 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "bug-block-write-full-page": having(
         PG_locked | PG_writeback,
         lambda k, p: buffer.block_write_full_page(k, k.files["f1"], p, True)),
+    "bug-no-readpage": lambda k, p: filemap.do_sync_mmap_readahead(
+        k, AddressSpace(k.machine, "ring", "aio", i_size=1), 0),
     "bug-aio-migratepage": having(PG_locked | PG_writeback, ring_under_writeback),
     "vm-bug-replace-cache-unlocked": lambda k, p: filemap.replace_page_cache_page(k, p, p),
     "vm-bug-replace-cache-mapping": in_tmpfs(
