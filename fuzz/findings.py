@@ -109,6 +109,43 @@ _TABLE: tuple[FindingInfo, ...] = (
         "pte",
     ),
     FindingInfo(
+        "memcg-stat-mismatch",
+        "memory.stat of a group is not what its pages are: dirty, mapped, writeback",
+        "oracle",
+        "I16",
+        "0610c25daa3e",
+        "mid-run",
+        "mem_cgroup",
+    ),
+    FindingInfo(
+        "memcg-charge-mismatch",
+        "a group is charged for other pages than it has",
+        "oracle",
+        "I16",
+        "",
+        "mid-run; the root group",
+        "mem_cgroup",
+    ),
+    FindingInfo(
+        "memcg-lru-size-mismatch",
+        "lru_size of a group's list is not its length",
+        "oracle",
+        "I16",
+        "4-lrucare",
+        "mid-run; which group's list a page is linked on",
+        "mem_cgroup",
+    ),
+    FindingInfo(
+        "dirty-tag-on-unaccounted-mapping",
+        "page tagged dirty in a mapping that never accounts dirty pages; with tracing on, a NULL "
+        "pointer dereference in writeback_dirty_page",
+        "oracle",
+        "",
+        "12d",
+        "mid-run; a tag that went with its page",
+        "page_tree",
+    ),
+    FindingInfo(
         "rss-mismatch",
         "rss counters are not what the ptes hold",
         "oracle",
@@ -228,6 +265,7 @@ _TABLE: tuple[FindingInfo, ...] = (
     _bad("mapcount", "nonzero mapcount"),
     _bad("mapping", "non-NULL mapping"),
     _bad("refcount", "nonzero _count"),
+    _bad("memcg", "page still charged to cgroup"),
     FindingInfo("bad-rss-counter", "BUG: Bad rss-counter state", "kernel/fork.c check_mm()", "I8"),
     FindingInfo("bad-page-map", "BUG: Bad page map", "mm/memory.c print_bad_pte()", "I6"),
     FindingInfo(
@@ -402,6 +440,90 @@ _TABLE: tuple[FindingInfo, ...] = (
         "BUG_ON(mapping != page_mapping(page))",
         "mm/vmscan.c __remove_mapping()",
     ),
+    _bug(
+        "vm-bug-lru-size",
+        "VM_BUG_ON((long)(*lru_size) < 0)",
+        "mm/memcontrol.c mem_cgroup_update_lru_size()",
+        "4-lrucare",
+    ),
+    _bug(
+        "vm-bug-try-charge-locked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/memcontrol.c mem_cgroup_try_charge()",
+    ),
+    _bug(
+        "vm-bug-commit-charge-mapping",
+        "VM_BUG_ON_PAGE(!page->mapping)",
+        "mm/memcontrol.c mem_cgroup_commit_charge()",
+    ),
+    _bug(
+        "vm-bug-commit-charge-lru",
+        "VM_BUG_ON_PAGE(PageLRU(page) && !lrucare)",
+        "mm/memcontrol.c mem_cgroup_commit_charge()",
+    ),
+    _bug(
+        "vm-bug-commit-charge-twice",
+        "VM_BUG_ON_PAGE(page->mem_cgroup)",
+        "mm/memcontrol.c commit_charge()",
+    ),
+    _bug(
+        "vm-bug-unlock-page-lru",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/memcontrol.c unlock_page_lru()",
+    ),
+    _bug("vm-bug-uncharge-lru", "VM_BUG_ON_PAGE(PageLRU(page))", "mm/memcontrol.c uncharge_list()"),
+    _bug(
+        "vm-bug-uncharge-count",
+        "VM_BUG_ON_PAGE(page_count(page))",
+        "mm/memcontrol.c uncharge_list()",
+    ),
+    _bug(
+        "vm-bug-replace-page-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked)",
+        "mm/memcontrol.c mem_cgroup_replace_page()",
+    ),
+    _bug(
+        "vm-bug-migrate-charge-lru",
+        "VM_BUG_ON_PAGE(!lrucare && PageLRU)",
+        "mm/memcontrol.c mem_cgroup_migrate()",
+    ),
+    _bug(
+        "vm-bug-replace-page-anon",
+        "VM_BUG_ON_PAGE(PageAnon(oldpage) != PageAnon(newpage))",
+        "mm/memcontrol.c mem_cgroup_replace_page()",
+    ),
+    _bug(
+        "vm-bug-move-account-same",
+        "VM_BUG_ON(from == to)",
+        "mm/memcontrol.c mem_cgroup_move_account()",
+    ),
+    _bug(
+        "vm-bug-move-account-lru",
+        "VM_BUG_ON_PAGE(PageLRU(page))",
+        "mm/memcontrol.c mem_cgroup_move_account()",
+    ),
+    _bug(
+        "bug-try-to-free-buffers", "BUG_ON(!PageLocked(page))", "fs/buffer.c try_to_free_buffers()"
+    ),
+    _bug(
+        "bug-try-to-release-page", "BUG_ON(!PageLocked(page))", "mm/filemap.c try_to_release_page()"
+    ),
+    _bug(
+        "bug-block-write-full-page",
+        "BUG_ON(PageWriteback(page))",
+        "fs/buffer.c __block_write_full_page()",
+    ),
+    _bug("bug-aio-migratepage", "BUG_ON(PageWriteback(old))", "fs/aio.c aio_migratepage()"),
+    _bug(
+        "vm-bug-replace-cache-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/filemap.c replace_page_cache_page()",
+    ),
+    _bug(
+        "vm-bug-replace-cache-mapping",
+        "VM_BUG_ON_PAGE(new->mapping)",
+        "mm/filemap.c replace_page_cache_page()",
+    ),
     _bug("vm-bug-swap-entry-free", "VM_BUG_ON(!has_cache)", "mm/swapfile.c swap_entry_free()"),
     _bug(
         "vm-bug-reuse-swap-page",
@@ -530,6 +652,12 @@ _TABLE: tuple[FindingInfo, ...] = (
         "warn-delete-dirty-page",
         "WARNING: PageDirty(page)",
         "mm/filemap.c __delete_from_page_cache()",
+    ),
+    _bug(
+        "bug-no-readpage",
+        "BUG: unable to handle kernel NULL pointer dereference: mapping->a_ops->readpage",
+        "mm/filemap.c page_cache_read()",
+        "X9",
     ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),

@@ -363,5 +363,5 @@ def atomic_add_negative_mapcount(page: Page) -> bool:
 
 
 def page_private_refs(page: Page) -> int:
-    """page_has_private: the references that buffers hold. No buffers here yet."""
+    """page_has_private: the references that buffers hold. No step."""
     return 1 if page._flags & PG_private else 0

@@ -10,6 +10,7 @@ from fuzz.oracles.counters import (
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
 from fuzz.oracles.lifetime import FreedThingsAreLeftAlone
 from fuzz.oracles.lru import LruAgreesWithFlags
+from fuzz.oracles.memcg import ChargesAreConserved, LruSizeIsRecount, MemcgStatIsRecount
 from fuzz.oracles.migration import (
     AnonymousPageStaysAnonymous,
     FailedMigrationLeavesNewpageAlone,
@@ -25,6 +26,7 @@ from fuzz.oracles.mlocked import (
     RmapWalkKeepsMlocked,
 )
 from fuzz.oracles.refcount import MapcountIsNumberOfPtes, RefcountIsAccountedFor
+from fuzz.oracles.tags import UnaccountedMappingHasNoDirtyTag
 
 ORACLES: tuple[type[Oracle], ...] = (
     MlockedPageIsMappedByALockedVma,
@@ -35,6 +37,10 @@ ORACLES: tuple[type[Oracle], ...] = (
     MapcountIsNumberOfPtes,
     LruAgreesWithFlags,
     MigrationEntryNamesALockedPage,
+    MemcgStatIsRecount,
+    ChargesAreConserved,
+    LruSizeIsRecount,
+    UnaccountedMappingHasNoDirtyTag,
     RssCountsPtes,
     ZoneCountersAreRecounts,
     AnonVmaReferencesAreStructural,

@@ -100,7 +100,7 @@ class WritesAreSoftDirty:
 
     def _write(self, note: Note) -> None:
         page, pte = note.about
-        if not self._soft_dirty(pte) and not self._clearing.get(pte.mm.name):
+        if pte is not None and not self._soft_dirty(pte) and not self._clearing.get(pte.mm.name):
             self._report(f"a write through {pte.label()} leaves it not soft-dirty", page, pte)
 
     def _migration_begins(self, note: Note) -> None:

@@ -236,6 +236,8 @@ class UnusedNewpageIsPristine:
             left.append("index")
         if page._mapping is not None:
             left.append("mapping")
+        if page._mem_cgroup is not None:
+            left.append("mem_cgroup")
         if left:
             self._found.append(
                 Report(

@@ -11,7 +11,8 @@ from kstate.structs import AnonVma, Kernel, Page
 
 
 class RefcountIsAccountedFor:
-    """References = present ptes + 1 if in a page cache + 1 if free in the pool.
+    """References = present ptes + 1 if in a page cache + 1 if free in the pool or in an aio ring
+    + 1 if it has buffers.
 
     Invariant:   kernel-reference I7, when nothing is pinned any more.
     Not checked: mid-run, where pins and isolations come and go.
@@ -31,9 +32,15 @@ class RefcountIsAccountedFor:
             if isinstance(page, Page)
         }
         pooled = {page.pfn for page in k.pool.free}
+        for mapping in k.files.values():
+            if mapping.ring is not None:
+                pooled |= {page.pfn for page in mapping.ring.pages}
         for page in k.pages.values():
             expected = (
-                len(state.mappings.get(page.pfn, ())) + (page.pfn in cached) + (page.pfn in pooled)
+                len(state.mappings.get(page.pfn, ()))
+                + (page.pfn in cached)
+                + (page.pfn in pooled)
+                + (page.buffers is not None)
             )
             if page._refcount != expected:
                 yield Report(

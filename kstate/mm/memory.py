@@ -23,6 +23,7 @@ from kstate.flags import (
 from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
 from kstate.mm import (
     filemap,
+    memcontrol,
     migrate,
     mlock,
     page_alloc,
@@ -118,7 +119,7 @@ def do_anonymous_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flag
 
     Source:   mm/memory.c do_anonymous_page(), v4.3.
     Context:  mmap_sem held for read; takes the ptl.
-    Left out: memcg, userfaultfd, stack guard pages.
+    Left out: userfaultfd, stack guard pages.
     """
     if not flags & FAULT_FLAG_WRITE:
         spin_lock(pte.lock)
@@ -130,15 +131,21 @@ def do_anonymous_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flag
     page = page_alloc.alloc_page(k)
     if page is None:
         return VM_FAULT_OOM
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
+    if error:
+        swap.put_page(k, page)
+        return VM_FAULT_OOM
     SetPageUptodate(page)
     writable = bool(vma.vm_flags & VM_WRITE)
     spin_lock(pte.lock)
     if pte.value.kind != NONE:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, page)
         spin_unlock(pte.lock)
         return 0
     vma.vm_mm.rss[MM_ANONPAGES] += 1
     rmap.page_add_new_anon_rmap(page, vma, address)
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, page, vma)
     entry = PteVal(PRESENT, page, young=True)
     if writable:
@@ -229,8 +236,13 @@ def do_cow_fault(
     new_page = page_alloc.alloc_page(k)
     if new_page is None:
         return VM_FAULT_OOM
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, new_page, vma.vm_mm)
+    if error:
+        swap.put_page(k, new_page)
+        return VM_FAULT_OOM
     ret, fault_page = __do_fault(k, vma, pgoff, flags)
     if ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY) or fault_page is None:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
         return ret
     copy_user_highpage(k, new_page, fault_page)
@@ -240,9 +252,11 @@ def do_cow_fault(
         spin_unlock(pte.lock)
         unlock_page(fault_page)
         swap.put_page(k, fault_page)
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
         return ret
     do_set_pte(k, vma, new_page, pte, address, write=True, anon=True)
+    memcontrol.mem_cgroup_commit_charge(new_page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, new_page, vma)
     spin_unlock(pte.lock)
     unlock_page(fault_page)
@@ -324,7 +338,7 @@ def do_swap_page(
 
     Source:   mm/memory.c do_swap_page(), v4.3.
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the page lock, the ptl.
-    Left out: hwpoison, KSM, memcg.
+    Left out: hwpoison, KSM.
     """
     if orig.kind == MIGRATION:
         return migrate.migration_entry_wait(k, pte)
@@ -348,9 +362,15 @@ def do_swap_page(
         unlock_page(page)
         swap.put_page(k, page)
         return ret
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
+    if error:
+        unlock_page(page)
+        swap.put_page(k, page)
+        return VM_FAULT_OOM
     spin_lock(pte.lock)
     same = pte_same(pte.value, orig)
     if not same or not PageUptodate(page):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         spin_unlock(pte.lock)
         unlock_page(page)
         swap.put_page(k, page)
@@ -369,6 +389,7 @@ def do_swap_page(
         entry = pte_with(entry, soft_dirty=True)
     set_pte_at(pte, entry)
     rmap.page_add_anon_rmap(page, vma, address, exclusive=exclusive)
+    memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
     swapfile.swap_free(k, slot)
     if swapfile.vm_swap_full(k) or vma.vm_flags & VM_LOCKED or PageMlocked(page):
         swapfile.try_to_free_swap(k, page)
@@ -478,6 +499,12 @@ def wp_page_copy(
         return VM_FAULT_OOM
     if old_page is not None:
         copy_user_highpage(k, new_page, old_page)
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, new_page, vma.vm_mm)
+    if error:
+        swap.put_page(k, new_page)
+        if old_page is not None:
+            swap.put_page(k, old_page)
+        return VM_FAULT_OOM
     SetPageUptodate(new_page)
     copied = False
     spin_lock(pte.lock)
@@ -492,6 +519,7 @@ def wp_page_copy(
         entry = pte_mkdirty(PteVal(PRESENT, new_page, write=writable, young=True))
         ptep_get_and_clear(pte)
         rmap.page_add_new_anon_rmap(new_page, vma, address)
+        memcontrol.mem_cgroup_commit_charge(new_page, memcg)
         swap.lru_cache_add_active_or_unevictable(k, new_page, vma)
         set_pte_at(pte, entry)
         if old_page is not None:
@@ -499,6 +527,7 @@ def wp_page_copy(
             swap.put_page(k, old_page)
         copied = True
     else:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
     spin_unlock(pte.lock)
     if old_page is not None:
@@ -688,7 +717,7 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     mapping = vma.vm_file
     if mapping is None:
         return not vm_flags & VM_SOFTDIRTY
-    return mapping.accounts_dirty or not vm_flags & VM_SOFTDIRTY
+    return not mapping.shmem or not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    MEM_CGROUP_STAT_FILE_MAPPED,
     MM_ANONPAGES,
     MM_FILEPAGES,
     MM_SWAPENTS,
@@ -35,7 +36,16 @@ from kstate.machine import (
     up_read,
     up_write,
 )
-from kstate.mm import memory, migrate, mlock, page_writeback, swap, swapfile, util
+from kstate.mm import (
+    memcontrol,
+    memory,
+    migrate,
+    mlock,
+    page_writeback,
+    swap,
+    swapfile,
+    util,
+)
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     PageAnon,
@@ -397,23 +407,45 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
 
 def page_add_file_rmap(page: Page) -> None:
     """One mapping more of a file page. Source: mm/rmap.c, v4.3. Context: ptl held."""
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     if atomic_inc_and_test_mapcount(page):
         page.zone.stat[NR_FILE_MAPPED] += 1
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_FILE_MAPPED, 1)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
 
 
 def page_remove_rmap(k: Kernel, page: Page) -> None:
     """One mapping less. The last one takes PG_mlocked with it.
 
-    Source:   mm/rmap.c page_remove_rmap(), page_remove_file_rmap(), v4.3.
+    Source:   mm/rmap.c page_remove_rmap(), v4.3.
     Context:  ptl held; the page lock is not needed.           Patches: e6c509f85455.
     """
-    counter = NR_ANON_PAGES if PageAnon(page) else NR_FILE_MAPPED
+    if not PageAnon(page):
+        page_remove_file_rmap(k, page)
+        return
     if not atomic_add_negative_mapcount(page):
         return
-    page.zone.stat[counter] -= 1
+    page.zone.stat[NR_ANON_PAGES] -= 1
     if C_e6c509f85455 in k.patches:
         if PageMlocked(page):
             mlock.clear_page_mlock(k, page)
+
+
+def page_remove_file_rmap(k: Kernel, page: Page) -> None:
+    """One mapping of a file page less.
+
+    Source:   mm/rmap.c page_remove_file_rmap(), v4.3.         Patches: e6c509f85455.
+    Context:  ptl held; between mem_cgroup_begin_page_stat and its end also while the flag is
+              cleared.
+    """
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
+    if atomic_add_negative_mapcount(page):
+        page.zone.stat[NR_FILE_MAPPED] -= 1
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_FILE_MAPPED, -1)
+        if C_e6c509f85455 in k.patches:
+            if PageMlocked(page):
+                mlock.clear_page_mlock(k, page)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
 
 
 def page_mkclean(k: Kernel, page: Page) -> int:

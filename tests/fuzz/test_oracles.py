@@ -26,9 +26,11 @@ from kstate.flags import (
     PG_uptodate,
     PG_writeback,
 )
+from kstate.fs import aio, buffer
 from kstate.machine import KernelBug, Machine
 from kstate.mm import (
     filemap,
+    memcontrol,
     memory,
     migrate,
     mlock,
@@ -50,7 +52,17 @@ from kstate.pageflags import (
     unlock_page,
 )
 from kstate.patches import CLEAN
-from kstate.structs import AnonVma, Kernel, Page, PteVal, VmAreaStruct, list_add
+from kstate.structs import (
+    AddressSpace,
+    AnonVma,
+    Kernel,
+    KioCtx,
+    MemCgroup,
+    Page,
+    PteVal,
+    VmAreaStruct,
+    list_add,
+)
 
 HEAD = f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=2 pages=16 pool=0\n"
 LOCKED = HEAD + "init:\n  A map 0 tmpfs_shared\n  B map 0 tmpfs_shared\n  A mlock 0.0 +1\n"
@@ -119,10 +131,20 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         MOVE,
         lambda m: m.setattr(
             swap, "add_page_to_lru_list", lambda page, zone, lru: list_add(page, zone, lru)
+            or memcontrol.mem_cgroup_update_lru_size(page, zone, lru, 1)
         ),
     ),
     "migration-entry-left": (
         MOVE, lambda m: m.setattr(migrate, "remove_migration_ptes", nothing)),
+    "memcg-stat-mismatch": (
+        DIRTY, lambda m: m.setattr(memcontrol, "mem_cgroup_update_page_stat", nothing)),
+    "memcg-charge-mismatch": (
+        DIRTY, lambda m: m.setattr(memcontrol, "mem_cgroup_charge_statistics", nothing)),
+    "memcg-lru-size-mismatch": (
+        DIRTY, lambda m: m.setattr(memcontrol, "mem_cgroup_update_lru_size", nothing)),
+    "dirty-tag-on-unaccounted-mapping": (
+        HEAD + "init:\n  A io_setup 0\n  A write 0.0\ncpu0:\n  A move 0.0 node1\n",
+        lambda m: m.setattr(migrate, "P12", "no such patch")),
     "rss-mismatch": (
         HEAD + "init:\n  A map 0 anon\n  A write 0.0\ncpu0:\n  A write 0.1\n",
         lambda m: m.setattr(memory, "MM_ANONPAGES", 0),
@@ -205,6 +227,7 @@ def with_flags(flags: int, **fields: Any) -> Callable[[Kernel, Page], None]:
         ("bad-page-state-flags", with_flags(PG_mlocked | PG_lru)),
         ("bad-page-state-mapcount", with_flags(0, _mapcount=1)),
         ("bad-page-state-mapping", with_flags(0, _mapping=lambda k: k.files["f0"])),
+        ("bad-page-state-memcg", with_flags(0, _mem_cgroup=lambda k: k.memcgs[0])),
         ("bad-page-state-refcount", with_flags(0, _refcount=1)),
     ],
 )
@@ -383,12 +406,40 @@ def moved_back_active(k: Kernel, page: Page) -> None:
     """Isolated from an active list, yet PG_lru again: whoever set it had no right to."""
     page._flags |= PG_lru | PG_active | PG_swapbacked
     page.zone.lists[1].append(page)
+    page.zone.lru_size[1] += 1
     original = vmscan.ClearPageLRU
     vmscan.ClearPageLRU = nothing
     try:
         vmscan.shrink_active_list(k, page.zone, 1)
     finally:
         vmscan.ClearPageLRU = original
+
+
+def charged(flags: int, act: Callable[[Kernel, Page], Any]) -> Callable[[Kernel, Page], Any]:
+    def prepared(k: Kernel, page: Page) -> Any:
+        page._flags |= flags
+        page._mem_cgroup = k.memcgs[0]
+        return act(k, page)
+
+    return prepared
+
+
+def anon_for_file(k: Kernel, page: Page) -> None:
+    other = page_alloc.alloc_page(k)
+    assert other is not None
+    vma = vma_of(k)
+    rmap.anon_vma_prepare(vma)
+    other._mapping = vma.anon_vma
+    for each in (page, other):
+        lock_page(each)
+    memcontrol.mem_cgroup_replace_page(k, page, other)
+
+
+def ring_under_writeback(k: Kernel, page: Page) -> None:
+    mapping = AddressSpace(k.machine, "ring", "aio", i_size=1)
+    mapping.ring = KioCtx(k.processes["A"])
+    mapping.ring.pages.append(page)
+    aio.aio_migratepage(k, mapping, page, page, 2)
 
 
 BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
@@ -443,6 +494,38 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
         PG_locked, lambda k, p: vmscan.__remove_mapping(k, k.files["f0"], p)
     ),
     "vm-bug-unfreeze-refs": lambda k, p: page_unfreeze_refs(p, 1),
+    "vm-bug-lru-size": lambda k, p: memcontrol.mem_cgroup_update_lru_size(p, p.zone, 0, -1),
+    "vm-bug-try-charge-locked": having(
+        PG_swapcache, lambda k, p: memcontrol.mem_cgroup_try_charge(k, p, None)),
+    "vm-bug-commit-charge-mapping": lambda k, p: memcontrol.mem_cgroup_commit_charge(p, None),
+    "vm-bug-commit-charge-lru": in_tmpfs(
+        PG_lru, lambda k, p: memcontrol.mem_cgroup_commit_charge(p, None)),
+    "vm-bug-commit-charge-twice": charged(
+        0, lambda k, p: memcontrol.commit_charge(p, k.memcgs[0], False)),
+    "vm-bug-unlock-page-lru": having(
+        PG_lru, lambda k, p: memcontrol.unlock_page_lru(p, True)),
+    "vm-bug-uncharge-lru": charged(PG_lru, lambda k, p: memcontrol.mem_cgroup_uncharge(p)),
+    "vm-bug-uncharge-count": charged(0, lambda k, p: memcontrol.mem_cgroup_uncharge(p)),
+    "vm-bug-replace-page-unlocked": lambda k, p: memcontrol.mem_cgroup_replace_page(k, p, p),
+    "vm-bug-migrate-charge-lru": having(
+        PG_locked | PG_lru, lambda k, p: k.__setattr__("patches", frozenset())
+        or memcontrol.mem_cgroup_replace_page(k, p, p, lrucare=False)),
+    "vm-bug-replace-page-anon": anon_for_file,
+    "vm-bug-move-account-same": lambda k, p: memcontrol.mem_cgroup_move_account(
+        k, p, k.memcgs[0], k.memcgs[0]),
+    "vm-bug-move-account-lru": having(PG_lru, lambda k, p: memcontrol.mem_cgroup_move_account(
+        k, p, k.memcgs[0], MemCgroup(k.machine, "M1", 2))),
+    "bug-try-to-free-buffers": buffer.try_to_free_buffers,
+    "bug-try-to-release-page": buffer.try_to_release_page,
+    "bug-block-write-full-page": having(
+        PG_locked | PG_writeback,
+        lambda k, p: buffer.block_write_full_page(k, k.files["f1"], p, True)),
+    "bug-no-readpage": lambda k, p: filemap.do_sync_mmap_readahead(
+        k, AddressSpace(k.machine, "ring", "aio", i_size=1), 0),
+    "bug-aio-migratepage": having(PG_locked | PG_writeback, ring_under_writeback),
+    "vm-bug-replace-cache-unlocked": lambda k, p: filemap.replace_page_cache_page(k, p, p),
+    "vm-bug-replace-cache-mapping": in_tmpfs(
+        PG_locked, lambda k, p: filemap.replace_page_cache_page(k, p, p)),
     "vm-bug-swap-entry-free": freed_twice,
     "vm-bug-reuse-swap-page": swapfile.reuse_swap_page,
     "vm-bug-try-to-free-swap": swapfile.try_to_free_swap,
@@ -491,7 +574,7 @@ def test_every_bug_and_vm_bug_fires_on_its_condition(id: str) -> None:
     _, ending = in_kernel(BUGS[id])
     assert isinstance(ending, KernelBug)
     assert ending.id == id
-    assert ending.where.startswith(("mm/", "test_"))
+    assert ending.where.startswith(("mm/", "fs/", "test_"))
 
 
 def test_there_is_a_case_for_every_bug_in_the_table() -> None:
