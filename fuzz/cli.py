@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -631,6 +632,7 @@ def _our_fault(error: BaseException) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `kfuzz`."""
+    import_module("fuzz.cli_reports")  # more commands; they need what is above, so they come last
     try:
         status = cli.main(args=arguments, prog_name="kfuzz", standalone_mode=False)
     except click.ClickException as error:

@@ -115,6 +115,21 @@ def test_replay_and_its_json_agree() -> None:
     assert "mlock_vma_page" in kfuzz("replay", LEAK, "--trace", "--kernel", "v4.3").stdout
 
 
+def test_patch_prints_a_diff_of_our_files() -> None:
+    text = kfuzz("patch", "P10")
+    assert text.returncode == 0
+    assert "--- a/kstate/mm/rmap.py\n+++ b/kstate/mm/rmap.py\n@@ -" in text.stdout
+    assert "@@ replace_pte()\n" in text.stdout
+    record = json.loads(kfuzz("patch", "P10", "--json").stdout)
+    assert record["files"][0]["diff"] in text.stdout
+    assert record["files"][0]["functions"] == ["replace_pte"]
+    words = kfuzz("patch", "P01")
+    assert words.returncode == 0
+    assert "text only" in words.stdout
+    refused(kfuzz("patch", "P13"), "unknown patch")
+    refused(kfuzz("patch", "P08", "--kernel", "v4.3"), "requires P07")
+
+
 @pytest.mark.parametrize("command", ["races", "findings", "points", "ops"])
 def test_lists_are_text_and_json(command: str) -> None:
     text, records = kfuzz(command), kfuzz(command, "--json")
@@ -127,7 +142,7 @@ def test_lists_are_text_and_json(command: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     names = [
         "run", "replay", "show", "sample", "minimize", "fmt", "races", "findings", "points", "ops",
-        "bench",
+        "bench", "patch",
     ]  # fmt: skip
     for name in names:
         result = kfuzz(name, "--help")

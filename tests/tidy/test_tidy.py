@@ -33,6 +33,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "kstate.pool": {f"kstate.{name}" for name in KSTATE | FOLDERS},
     "kstate.syscalls": {f"kstate.{name}" for name in KSTATE | FOLDERS | {"pool"}},
     "kstate.boot": {"kstate.machine", "kstate.structs"},
+    "kstate.patchview": {"kstate.patches"},
     "kstate": {"kstate.boot", "kstate.patches", "kstate.structs"},
     "fuzz.schedulers": {"kstate.machine", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.oracles": {"kstate.machine", "kstate.structs", "kstate.flags", "fuzz.oracles"},
@@ -62,7 +63,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
                       "fuzz.minimise", "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
-ANYTHING = {"fuzz.cli", "fuzz.bench", "fuzz.__main__"}
+ANYTHING = {"fuzz.cli", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}
 
 
 def module_of(path: Path) -> str:
