@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from textwrap import indent
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +24,7 @@ from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable,
 from fuzz.campaign.workers import run_workers
 from fuzz.corpus import Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
+from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.findings import FINDINGS, title
 from fuzz.minimise import minimise
 from fuzz.prog.prog import ProgError, Program
@@ -254,6 +256,9 @@ def _summary(status: Status, found: dict[str, Found]) -> None:
 @click.option(
     "--pdb", "use_pdb", is_flag=True, help="Debug in the task that begins turn --stop-at."
 )
+@click.option(
+    "--data-races", is_flag=True, help="Report accesses that nothing orders; never a finding."
+)
 @json_option
 def replay_command(
     paths: tuple[Path, ...],
@@ -262,6 +267,7 @@ def replay_command(
     trace: bool,
     stop_at: int | None,
     use_pdb: bool,
+    data_races: bool,
     as_json: bool,
 ) -> int:
     """Run what files say, on every kernel they name, and compare with what they expect.
@@ -270,6 +276,7 @@ def replay_command(
 
     \b
     Example:  kfuzz replay corpus/races
+              kfuzz replay corpus/races/2b-i-munlock.prog --kernel v4.3 --data-races
     """
     _known_ids([expect_id] if expect_id else [])
     unexpected = bad = False
@@ -282,13 +289,16 @@ def replay_command(
             continue
         for result in replay_file(program, kernel, expect_id, stop_at if use_pdb else None):
             unexpected = unexpected or result.expected is False
+            races = watched_data_races(program, result.outcome.kernel) if data_races else None
             if as_json:
-                emit(_replayed(path, result, trace))
+                emit(_replayed(path, result, trace, races))
             else:
                 click.echo(_replay_line(path, result))
                 if trace:
                     for line in trace_lines(result.outcome):
                         click.echo(f"    {line}")
+                for race in races or ():
+                    click.echo(indent(spell(race), "    "))
     if bad:
         return USAGE
     return SHOWN if unexpected else OK
@@ -320,7 +330,9 @@ def _replay_line(path: Path, result: Replayed) -> str:
     return line
 
 
-def _replayed(path: Path, result: Replayed, trace: bool) -> dict[str, Any]:
+def _replayed(
+    path: Path, result: Replayed, trace: bool, races: list[DataRace] | None
+) -> dict[str, Any]:
     outcome = result.outcome
     return {
         "file": str(path),
@@ -333,6 +345,7 @@ def _replayed(path: Path, result: Replayed, trace: bool) -> dict[str, Any]:
         "steps": outcome.steps,
         "trace_hash": outcome.trace_hash,
         "trace": list(trace_lines(outcome)) if trace else None,
+        "data_races": None if races is None else [asdict(race) for race in races],
     }
 
 
