@@ -280,7 +280,7 @@ def replay_command(
     """
     _known_ids([expect_id] if expect_id else [])
     unexpected = bad = False
-    for path in _files(paths):
+    for path in files_below(paths):
         try:
             program = load(path)
         except UserError as error:
@@ -304,7 +304,8 @@ def replay_command(
     return SHOWN if unexpected else OK
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def files_below(paths: Iterable[Path]) -> list[Path]:
+    """Every program file named, or below a folder named."""
     files: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -568,7 +569,7 @@ def points_command(paths: tuple[Path, ...], as_json: bool) -> int:
     \b
     Example:  kfuzz points | grep mlock_vma_page
     """
-    for path in _files(paths or (races_folder(),)):
+    for path in files_below(paths or (races_folder(),)):
         for _ in replay_file(load(path), None, None, None, enumerate_absent=False):
             pass
     for point in points_met():

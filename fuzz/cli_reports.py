@@ -1,12 +1,26 @@
-"""Commands about patches and about whole runs: `patch`. See cli.py for the rest."""
+"""Commands about patches and about what runs have in common: `patch`, `locks`. The others stand in
+cli.py."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from fuzz.cli import OK, UserError, cli, emit, json_option, kernel_option
+from fuzz.cli import (
+    OK,
+    SHOWN,
+    UserError,
+    cli,
+    emit,
+    files_below,
+    json_option,
+    kernel_option,
+    load,
+)
+from fuzz.corpus import races_folder
+from fuzz.locks import Survey, as_they_say, random_runs, survey
 from kstate.patches import SpecError
 from kstate.patchview import PatchView, view
 
@@ -48,5 +62,96 @@ def _patch(seen: PatchView) -> dict[str, Any]:
         "files": [
             {"file": file.file, "functions": list(file.functions), "diff": file.diff}
             for file in seen.files
+        ],
+    }
+
+
+@cli.command("locks")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@kernel_option("v4.4")
+@click.option(
+    "--random",
+    "random_count",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Also run N random programs.",
+)
+@click.option("--seed", default="0", show_default=True, help="Of the random programs.")
+@click.option("--under", metavar="CLASS", help="Only what is taken with such a lock held: ptl.")
+@click.option("--within", metavar="FUNCTION", help="Only what is taken in it or below it.")
+@json_option
+def locks_command(
+    paths: tuple[Path, ...],
+    kernel: str,
+    random_count: int,
+    seed: str,
+    under: str | None,
+    within: str | None,
+    as_json: bool,
+) -> int:
+    """Which locks are taken under which, and does that agree with the documented order?
+
+    Runs files, by default the race files, on one kernel. Exit 0: no cycle, no inversion, which
+    speaks of these runs. 1: there is one.
+
+    \b
+    Example:  kfuzz locks --under ptl --within mlock_vma_page --random 500
+    """
+    programs = [load(path) for path in files_below(paths or (races_folder(),))]
+    planned = [*as_they_say(programs), *random_runs(random_count, seed, kernel)]
+    result = survey(planned, kernel, under=under, within=within)
+    if under is not None and under not in result.classes:
+        known = ", ".join(sorted(result.classes))
+        raise UserError(f"no lock of class {under!r} was taken in these runs; known: {known}")
+    if within is not None and within not in result.functions:
+        raise UserError(f"no lock was taken within {within!r} in these runs")
+    if as_json:
+        emit(_survey(result, kernel, under, within))
+    else:
+        _print_survey(result, kernel, under, within)
+    return SHOWN if result.violations else OK
+
+
+def _print_survey(result: Survey, kernel: str, under: str | None, within: str | None) -> None:
+    asked = [f"under {under}"] * (under is not None) + [f"within {within}"] * (within is not None)
+    click.echo(f"{result.runs} runs on {kernel}" + "".join(f", {words}" for words in asked))
+    heading = ""
+    for taking, times in sorted(result.takings.items()):
+        irqs = ", irqs off" if taking.irqs_off else ""
+        words = f"  {taking.held} > {taking.taken}{irqs}: {taking.order}"
+        if words != heading:
+            click.echo(words)
+        heading = words
+        click.echo(f"    {times} times at {taking.at}")
+    if not result.takings:
+        click.echo("  none")
+    for report in result.violations:
+        click.echo(f"lock-order: {report.text}")
+    if not result.violations:
+        click.echo("no cycle, and nothing against the documented order, in all of these runs")
+
+
+def _survey(result: Survey, kernel: str, under: str | None, within: str | None) -> dict[str, Any]:
+    return {
+        "kernel": kernel,
+        "runs": result.runs,
+        "under": under,
+        "within": within,
+        "taken": [
+            {
+                "held": taking.held,
+                "taken": taking.taken,
+                "at": taking.at,
+                "irqs_off": taking.irqs_off,
+                "tries": taking.tries,
+                "times": times,
+                "order": taking.order,
+            }
+            for taking, times in sorted(result.takings.items())
+        ],
+        "violations": [
+            {"text": report.text, "where": report.where, "objects": list(report.objects)}
+            for report in result.violations
         ],
     }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from fuzz.callchain import CallChains
 from fuzz.happens import HappensBefore
-from fuzz.locklog import ACTIONS, Held, LockLog
+from fuzz.locklog import ACTIONS, Held, LockLog, label_of
 from fuzz.prog.prog import Op, Program
 from fuzz.prog.text import print_op
 from fuzz.run import run
@@ -180,9 +180,7 @@ def _access(
 
 
 def _lock(machine: Machine, lock: Held) -> str:
-    label = machine.objects[lock.object].label()
-    named = label.partition("@")[0] == lock.name
-    name = label if named else f"{lock.name} of {label}"
+    name = label_of(machine, lock.name, lock.object)
     return f"{name} for read" if lock.shared else name
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kstate.machine import Event, Point
+from kstate.machine import Event, Machine, Point
 
 TAKE, DROP, QUEUE, WAIT, DOWNGRADE = "take", "drop", "queue", "wait", "downgrade"
 
@@ -61,6 +61,12 @@ def class_of(point: Point) -> str:
     """The class of lock a point works on: `ptl`; the page lock by its name, not its bit's."""
     word = point.primitive.word
     return _NAMES.get(word, word)
+
+
+def label_of(machine: Machine, name: str, object: int) -> str:
+    """Which lock: `ptl@A`, or `page lock of page0` where the object's label does not name it."""
+    label = machine.objects[object].label()
+    return label if label.partition("@")[0] == name else f"{name} of {label}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fuzz.explore import EXHAUSTED, Exploration, explore
+from fuzz.oracles import ORACLES, SLOW_ORACLES
 from fuzz.prog.prog import Expect, Program
 from fuzz.prog.text import print_expect
 from fuzz.run import Outcome, run
@@ -14,6 +15,7 @@ from kstate.machine import THREADS, Operand, Point, Task
 from kstate.patches import parse_spec
 
 ENUMERATED_PREEMPTIONS = 1
+JUDGES = (*ORACLES, *SLOW_ORACLES)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ def replay_file(
     named = dict.fromkeys(expect.kernel for expect in program.expects)
     for spec in [kernel] if kernel else list(named) or [parse_spec(program.kernel).text]:
         if stop_at is None:
-            outcome = run(program, spec)
+            outcome = run(program, spec, oracles=JUDGES)
         else:
-            outcome = run(program, spec, observers=(_Stopper(stop_at),), backend=THREADS)
+            outcome = run(
+                program, spec, oracles=JUDGES, observers=(_Stopper(stop_at),), backend=THREADS
+            )
         expects = [expect for expect in program.expects if expect.kernel == outcome.kernel]
         if expect_id is not None:
             expects = [Expect(outcome.kernel, expect_id)]

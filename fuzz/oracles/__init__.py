@@ -2,6 +2,7 @@
 
 from fuzz.oracles.base import Oracle, Snapshot
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
+from fuzz.oracles.lockorder import LocksAreTakenInOrder
 from fuzz.oracles.lru import LruAgreesWithFlags
 from fuzz.oracles.mlocked import (
     MigrationKeepsMlocked,
@@ -22,4 +23,8 @@ ORACLES: tuple[type[Oracle], ...] = (
     MigrationEntryNamesALockedPage,
 )
 
-__all__ = ["ORACLES", "Oracle", "Snapshot"]
+# Those that cost too much to be asked of every run: lock order is half as much as the run itself.
+# Asked by replay, and of its corpus when a campaign ends.
+SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
+
+__all__ = ["ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]

@@ -130,6 +130,19 @@ def test_patch_prints_a_diff_of_our_files() -> None:
     refused(kfuzz("patch", "P08", "--kernel", "v4.3"), "requires P07")
 
 
+def test_locks_says_what_is_taken_under_what() -> None:
+    asked = ("locks", LEAK, "--under", "ptl", "--within", "mlock_vma_page")
+    text = kfuzz(*asked)
+    assert text.returncode == 0
+    assert "  ptl > lru_lock, irqs off: in documented order\n" in text.stdout
+    assert "no cycle" in text.stdout
+    record = json.loads(kfuzz(*asked, "--json").stdout)
+    assert {taking["taken"] for taking in record["taken"]} == {"lru_lock"}
+    assert record["violations"] == []
+    refused(kfuzz("locks", LEAK, "--under", "ptll"), "'ptll'", "known:")
+    refused(kfuzz("locks", LEAK, "--within", "mlock_vma_pagee"), "mlock_vma_pagee")
+
+
 @pytest.mark.parametrize("command", ["races", "findings", "points", "ops"])
 def test_lists_are_text_and_json(command: str) -> None:
     text, records = kfuzz(command), kfuzz(command, "--json")
@@ -142,7 +155,7 @@ def test_lists_are_text_and_json(command: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     names = [
         "run", "replay", "show", "sample", "minimize", "fmt", "races", "findings", "points", "ops",
-        "bench", "patch",
+        "bench", "patch", "locks",
     ]  # fmt: skip
     for name in names:
         result = kfuzz(name, "--help")
