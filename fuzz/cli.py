@@ -134,7 +134,7 @@ def run_command(
     """
     if time_s is None and runs_max is None:
         time_s = 60.0
-    _known_ids((*only, *ignore))
+    known_ids((*only, *ignore))
     bad: list[str] = []
     initial: tuple[Program, ...] = ()
     for folder in filter(None, (crashes, corpus)):
@@ -278,7 +278,7 @@ def replay_command(
     Example:  kfuzz replay corpus/races
               kfuzz replay corpus/races/2b-i-munlock.prog --kernel v4.3 --data-races
     """
-    _known_ids([expect_id] if expect_id else [])
+    known_ids([expect_id] if expect_id else [])
     unexpected = bad = False
     for path in files_below(paths):
         try:
@@ -416,7 +416,7 @@ def sample_command(
     \b
     Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler 'pct(depth=2)' --runs 2000
     """
-    _known_ids((*only, *ignore))
+    known_ids((*only, *ignore))
     program = load(file)
     try:
         spelling = expand(scheduler, lambda: profile_steps(program.bare(), kernel))
@@ -453,7 +453,7 @@ def minimize_command(
     \b
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
     """
-    _known_ids([only] if only else [])
+    known_ids([only] if only else [])
     program = load(file)
     if kernel is not None:
         program = replace(program, kernel=kernel)
@@ -628,7 +628,8 @@ def bench_command(name: str | None, as_json: bool) -> int:
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def _known_ids(ids: Iterable[str]) -> None:
+def known_ids(ids: Iterable[str]) -> None:
+    """Refuse what is no finding id."""
     for id in ids:
         if id not in FINDINGS:
             raise UserError(f"unknown finding {id!r}; 'kfuzz findings' lists them")

@@ -1,5 +1,5 @@
-"""Commands about patches and about what runs have in common: `patch`, `locks`. The others stand in
-cli.py."""
+"""Commands that compare kernels or gather from many runs: `patch`, `bisect`, `locks`. The others
+stand in cli.py."""
 
 from __future__ import annotations
 
@@ -8,21 +8,40 @@ from typing import Any
 
 import click
 
+from fuzz.bisect import (
+    ABSENT,
+    IN_SERIES,
+    RUNS_MAX,
+    UNKNOWN,
+    NothingShown,
+    Row,
+    Subject,
+    bisect,
+    changes,
+    effects,
+    search,
+    subject_of,
+)
 from fuzz.cli import (
     OK,
     SHOWN,
     UserError,
     cli,
     emit,
+    file_argument,
     files_below,
     json_option,
     kernel_option,
+    known_ids,
     load,
 )
 from fuzz.corpus import races_folder
+from fuzz.explore import REFUTED, Exploration
 from fuzz.locks import Survey, as_they_say, random_runs, survey
 from kstate.patches import SpecError
 from kstate.patchview import PatchView, view
+
+UNDETERMINED = 3
 
 
 @cli.command("patch")
@@ -63,6 +82,110 @@ def _patch(seen: PatchView) -> dict[str, Any]:
             {"file": file.file, "functions": list(file.functions), "diff": file.diff}
             for file in seen.files
         ],
+    }
+
+
+@cli.command("bisect")
+@file_argument
+@click.option("--only", metavar="ID", help="The finding; by default what the file expects.")
+@click.option(
+    "--preemptions",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Bound of the search where the schedule does not show it.",
+)
+@click.option(
+    "--runs",
+    "runs_max",
+    type=click.IntRange(min=1),
+    default=RUNS_MAX,
+    show_default=True,
+    help="Limit of each search.",
+)
+@json_option
+def bisect_command(
+    file: Path, only: str | None, preemptions: int, runs_max: int, as_json: bool
+) -> int:
+    """Which patch of the series makes a finding vanish, or appear?
+
+    The file's schedule is replayed on v4.3 with P01..Pk, k = 0..12, and with commits of before and
+    after put out or in. Where it does not show the finding, schedules are searched, up to a bound.
+    Exit 0: each kernel has a verdict. 3: some search was cut short.
+
+    \b
+    Example:  kfuzz bisect corpus/races/2b-i-munlock.prog
+    """
+    known_ids([only] if only else [])
+    try:
+        subject = subject_of(load(file), only)
+    except NothingShown as error:
+        raise UserError(f"{file}: {error}") from None
+    if not as_json:
+        click.echo(f"{subject.id}, shown on {subject.home}")
+    rows = []
+    for row in bisect(subject, preemptions, runs_max):
+        rows.append(row)
+        if as_json:
+            emit({"event": "kernel", "file": str(file), "id": subject.id, **_row(row)})
+        else:
+            click.echo(f"  {row.verdict:9}{_kernel(row):30}  {row.how}")
+    calibrated = None
+    if any(row.search for row in rows if row.verdict == ABSENT):
+        calibrated = search(subject, subject.home, preemptions, runs_max)
+    if as_json:
+        record = {
+            "event": "summary",
+            "file": str(file),
+            "id": subject.id,
+            "home": subject.home,
+            "changes": [
+                {
+                    "shown": change.shown,
+                    "kernel": change.kernel,
+                    "patch": change.patch.name,
+                    "subject": change.patch.subject,
+                    "between": list(change.between),
+                }
+                for change in changes(rows)
+            ],
+            "effects": effects(rows),
+            "search_finds_it": None if calibrated is None else calibrated.verdict == REFUTED,
+        }
+        emit(record)
+    else:
+        for line in [*map(str, changes(rows)), *effects(rows)]:
+            click.echo(line)
+        if not changes(rows):
+            click.echo("no patch of the series changes it, as far as could be told")
+        if calibrated is not None:
+            click.echo(_calibration(subject, calibrated))
+    return UNDETERMINED if any(row.verdict == UNKNOWN for row in rows) else OK
+
+
+def _kernel(row: Row) -> str:
+    """Along the series, what is added; else all of it."""
+    return f"+{row.patch.name}" if row.part == IN_SERIES and row.patch else row.kernel
+
+
+def _calibration(subject: Subject, found: Exploration) -> str:
+    if found.verdict == REFUTED:
+        return f"absent: within that bound, in which the search does find it on {subject.home}"
+    return (
+        f"absent says little: the same search does not find it on {subject.home} either "
+        f"({found}); try --preemptions {found.preemptions + 1}"
+    )
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "part": row.part,
+        "kernel": row.kernel,
+        "patch": row.patch.name if row.patch else None,
+        "verdict": row.verdict,
+        "how": row.how,
+        "followed": row.followed,
+        "search": row.search,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fuzz.explore import EXHAUSTED, Exploration, explore
-from fuzz.oracles import ORACLES, SLOW_ORACLES
+from fuzz.oracles import ALL_ORACLES
 from fuzz.prog.prog import Expect, Program
 from fuzz.prog.text import print_expect
 from fuzz.run import Outcome, run
@@ -15,7 +15,6 @@ from kstate.machine import THREADS, Operand, Point, Task
 from kstate.patches import parse_spec
 
 ENUMERATED_PREEMPTIONS = 1
-JUDGES = (*ORACLES, *SLOW_ORACLES)
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ def replay_file(
     named = dict.fromkeys(expect.kernel for expect in program.expects)
     for spec in [kernel] if kernel else list(named) or [parse_spec(program.kernel).text]:
         if stop_at is None:
-            outcome = run(program, spec, oracles=JUDGES)
+            outcome = run(program, spec, oracles=ALL_ORACLES)
         else:
             outcome = run(
-                program, spec, oracles=JUDGES, observers=(_Stopper(stop_at),), backend=THREADS
+                program, spec, oracles=ALL_ORACLES, observers=(_Stopper(stop_at),), backend=THREADS
             )
         expects = [expect for expect in program.expects if expect.kernel == outcome.kernel]
         if expect_id is not None:

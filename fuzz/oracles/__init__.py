@@ -24,7 +24,8 @@ ORACLES: tuple[type[Oracle], ...] = (
 )
 
 # Those that cost too much to be asked of every run: lock order is half as much as the run itself.
-# Asked by replay, and of its corpus when a campaign ends.
+# Asked by replay and by the diagram, and of its corpus when a campaign ends.
 SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
+ALL_ORACLES = (*ORACLES, *SLOW_ORACLES)
 
-__all__ = ["ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]
+__all__ = ["ALL_ORACLES", "ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]

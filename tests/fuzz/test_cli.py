@@ -155,7 +155,7 @@ def test_lists_are_text_and_json(command: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     names = [
         "run", "replay", "show", "sample", "minimize", "fmt", "races", "findings", "points", "ops",
-        "bench", "patch", "locks",
+        "bench", "patch", "locks", "bisect",
     ]  # fmt: skip
     for name in names:
         result = kfuzz(name, "--help")

@@ -15,6 +15,7 @@ from fuzz.locks import Survey, as_they_say, random_runs, survey
 from fuzz.oracles.lockorder import NESTINGS, ORDER, LockGraph, below, documented
 from fuzz.prog import parse
 from fuzz.replay import replay_file
+from fuzz.report.diagram import diagram
 from fuzz.run import run
 from fuzz.schedulers import Default
 from kstate.machine import (
@@ -182,6 +183,7 @@ def test_a_planted_inversion_is_a_finding_of_replay(monkeypatch: pytest.MonkeyPa
     assert "holding lru_lock@node" in text
     assert "against the documented order ptl > lru_lock" in text
     assert "lock-order" not in run(program).ids  # not asked of every run
+    assert "// lock-order: cpu0 takes ptl@A" in diagram(program)[0]
 
 
 def test_a_campaign_asks_its_corpus_when_it_ends(
