@@ -7,7 +7,8 @@ What orders two steps of different tasks here:
   is ordered after all before it; a reader after writers only. Waiting for a page lock counts as
   taking it. A trylock that fails orders nothing;
 - synchronize_rcu: after every read section that had begun, before every one that begins later;
-- a wait queue: joining it and waking it both take its lock;
+- a wait queue: joining it and waking it both take its lock; the end of writeback before who waited
+  for it;
 - borrowed CPUs: work done on another task's CPU comes after what that task did, before what it
   does next (schedule_work_on and flush_work; a CPU's own words cannot race with it);
 - an atomic operation that returns a value (test_and_set_bit, put_page_testzero, xchg of a pte) is
@@ -35,7 +36,6 @@ FULL_BARRIERS = frozenset(
     }
 )  # fmt: skip
 IF_THEY_SUCCEED = frozenset({"get_page_unless_zero", "page_freeze_refs", "atomic_inc_not_zero"})
-WRITEBACK_ENDS, WRITEBACK_WAIT = "test_and_clear_bit", "wait_on_page_writeback"
 
 _RCU_READERS, _RCU_UPDATERS = (-1, "rcu readers"), (-1, "rcu updaters")
 
@@ -100,7 +100,7 @@ class HappensBefore:
         elif name in ("prepare_to_wait", "wake_up_all"):
             self._acquire(task, self._left, word)
             self._release(task, self._left, word)
-        elif name in ("schedule", WRITEBACK_WAIT):
+        elif name in ("schedule", "wait_on_page_writeback"):
             self._acquire(task, self._left, word)
         elif name == "rcu_read_lock":
             self._acquire(task, self._left, _RCU_UPDATERS)

@@ -9,7 +9,7 @@ from random import Random
 
 from fuzz.callchain import CallChains
 from fuzz.locklog import ACTIONS, LockLog
-from fuzz.oracles.lockorder import NESTINGS, LockGraph, documented
+from fuzz.oracles.lockorder import LockGraph, documented, nesting_of
 from fuzz.prog.generate import generate
 from fuzz.prog.prog import Program
 from fuzz.run import run, scheduler_of
@@ -25,25 +25,24 @@ Planned = tuple[Program, Scheduler, Choices]
 @dataclass(frozen=True, order=True)
 class Taking:
     """`taken` was taken, or waited for, with `held` held, at the point `at`. tries: by a trylock,
-    which waits for nobody."""
+    which waits for nobody. rule: where both are of one class, what lets them nest."""
 
     held: str
     taken: str
     at: str
     irqs_off: bool
     tries: bool
+    rule: str = ""
 
     @property
     def order(self) -> str:
         """What the documented order says of it, in words."""
         if documented(self.held, self.taken):
             return "in documented order"
+        if self.rule:
+            return f"known nesting: {self.rule}"
         if self.tries:
             return "a trylock: no order needed"
-        function = self.at.partition(" ")[0]
-        for nesting in NESTINGS:
-            if nesting.name == self.held == self.taken and nesting.taker == function:
-                return f"known nesting: {nesting.rule}"
         if documented(self.taken, self.held):
             return f"AGAINST the documented order {documented(self.taken, self.held)}"
         return "not in the documented order"
@@ -94,12 +93,16 @@ def survey(
                 continue
             for held in wanted.held:
                 if under is None or held.name == under:
+                    nesting = nesting_of(
+                        wanted.name, held.at.name, wanted.at.name, tries=wanted.action.tries
+                    )
                     taking = Taking(
                         held.name,
                         wanted.name,
                         wanted.at.name,
                         wanted.irqs_off,
                         wanted.action.tries,
+                        nesting.rule if nesting and held.name == wanted.name else "",
                     )
                     result.takings[taking] = result.takings.get(taking, 0) + 1
     result.violations = list(graph.violations())

@@ -17,7 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kstate.patches import BY_NAME, BY_TOGGLE, SERIES, KernelSpec, Patch, SpecError, parse_spec
+from kstate.patches import (
+    BY_NAME,
+    BY_TOGGLE,
+    SERIES,
+    KernelSpec,
+    Patch,
+    SpecError,
+    own_toggle,
+    parse_spec,
+)
 
 KSTATE = Path(__file__).parent
 CONTEXT_LINES = 3
@@ -60,13 +69,13 @@ def view(name: str, base: str | None = None) -> PatchView:
     """What a patch changes: of the series on top of those before it, of all else by itself.
 
     Args:
-        name: as in a kernel spec, `P10`, `70feee0e1ef3`, `mutant:7c`.
+        name: as in a kernel spec, `P10`, `70feee0e1ef3`, `mutant:7c`, or `x:mine`.
         base: the kernel to see it on. By default v4.3 with the series up to the patch; for what is
             not of the series, v4.4, or v4.3 where it is not there on v4.4.
     Raises:
         SpecError: no such patch, not modelled yet, or not on that kernel.
     """
-    patch = BY_NAME.get(name)
+    patch = own_toggle(name) if name.startswith("x:") else BY_NAME.get(name)
     if patch is None:
         raise SpecError(f"unknown patch {name!r}; known: {', '.join(BY_NAME)}")
     if not patch.behaviour:

@@ -35,12 +35,13 @@ ORDER: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class Nesting:
     """Two locks of one class at once. holder, taker: the functions that may take the first and the
-    second. rule: why that is safe."""
+    second. rule: why that is safe. tries: only where the second is taken by a trylock."""
 
     name: str
     holder: str
     taker: str
     rule: str
+    tries: bool = False
 
 
 NESTINGS: tuple[Nesting, ...] = (
@@ -56,11 +57,15 @@ NESTINGS: tuple[Nesting, ...] = (
         "mm/memory.py:copy_page_range",
         "the child's, then the parent's: nobody but fork, under the parent's mmap_sem, takes two",
     ),
-    Nesting(
-        PAGE_LOCK,
-        "mm/migrate.py:__unmap_and_move",
-        "none",
-        "the old page's, then newpage's by trylock: who has both never waits for the second",
+    *(
+        Nesting(
+            PAGE_LOCK,
+            "mm/migrate.py:__unmap_and_move",
+            taker,
+            "the old page's, then newpage's by trylock: who has both never waited for the second",
+            tries=True,
+        )
+        for taker in ("mm/migrate.py:__unmap_and_move", "mm/migrate.py:move_to_new_page")
     ),
 )
 
@@ -171,11 +176,17 @@ def below(name: str) -> list[str]:
 
 
 def rule_of(edge: Edge) -> Nesting | None:
-    """The rule that lets two locks of one class nest as they do here."""
-    holder, taker = edge.held_at.partition(" ")[0], edge.taken_at.partition(" ")[0]
+    """The rule that lets two locks of one class nest as they do here, where the second waits."""
+    return nesting_of(edge.taken, edge.held_at, edge.taken_at, tries=False)
+
+
+def nesting_of(name: str, held_at: str, taken_at: str, *, tries: bool) -> Nesting | None:
+    """The rule for two locks of class `name`, the second taken by a trylock or not."""
+    functions = (held_at.partition(" ")[0], taken_at.partition(" ")[0])
     for nesting in NESTINGS:
-        if (nesting.name, nesting.holder, nesting.taker) == (edge.taken, holder, taker):
-            return nesting
+        if nesting.name == name and (nesting.holder, nesting.taker) == functions:
+            if tries or not nesting.tries:
+                return nesting
     return None
 
 

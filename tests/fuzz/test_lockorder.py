@@ -221,6 +221,16 @@ def test_fork_nests_as_the_rules_say() -> None:
     assert nestings == {(name, f"known nesting: {rules[name]}") for name in ("mmap_sem", "ptl")}
 
 
+@pytest.mark.parametrize("kernel", ["v4.3", "v4.4"])
+def test_migration_nests_page_locks_by_trylock_alone(kernel: str) -> None:
+    program = parse(MLOCK.replace("A mlock 0.0 +1", "A move 0.0 node1").replace("cpu0:", READ))
+    result = survey(as_they_say([program]), kernel)
+    (nested_locks,) = [t for t in result.takings if t.held == t.taken == PAGE_LOCK]
+    assert nested_locks.tries
+    assert nested_locks.order.startswith("known nesting: the old page's, then newpage's by trylock")
+    assert result.violations == []
+
+
 @pytest.fixture(scope="module")
 def clean() -> Survey:
     return survey((*as_they_say(RACES), *random_runs(RANDOM, 0, CLEAN)), CLEAN)
