@@ -22,7 +22,7 @@ import click
 from fuzz import bench as benches
 from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
 from fuzz.campaign.workers import run_workers
-from fuzz.corpus import Race, program_files, races_folder, read_program, read_race
+from fuzz.corpus import TEXT_ROWS, Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
 from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.findings import FINDINGS, title
@@ -533,7 +533,8 @@ def races_command(folder: Path | None, as_json: bool) -> int:
 def _races(folder: Path | None) -> list[Race]:
     try:
         where = folder or races_folder()
-        return [read_race(path) for path in program_files(where)]
+        races = [read_race(path) for path in program_files(where)]
+        return races if folder else [*races, *TEXT_ROWS]
     except ProgError as error:
         raise UserError(str(error)) from None
     except OSError as error:

@@ -303,8 +303,9 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
     if write and page is not None:
         k.tokens_count += 1
         page._token = k.tokens_count
-        k.machine.note("page-written", page)
     log.append(1)
+    if write and page is not None:
+        k.machine.note("page-written", page, pte)
     return True
 
 
@@ -639,12 +640,22 @@ class SwapInfo:
     SWAP_HAS_CACHE where a page in the swap cache has it. backing: token by slot.
     """
 
-    __slots__ = ("_swap_map", "backing", "id", "lock", "machine", "slots_count", "space")
+    __slots__ = (
+        "_map_version",
+        "_swap_map",
+        "backing",
+        "id",
+        "lock",
+        "machine",
+        "slots_count",
+        "space",
+    )
 
     def __init__(self, machine: Machine, slots_count: int) -> None:
         self.machine = machine
         self.slots_count = slots_count
         self._swap_map: dict[int, int] = {}
+        self._map_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
         self.space = AddressSpace(machine, "swap_space")
@@ -666,6 +677,7 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
     log = step(_SWAP_MAP, swap)
     log.append(slot)
     log.append(value)
+    swap._map_version += 1
     if value:
         swap._swap_map[slot] = value
     else:
@@ -738,12 +750,29 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
         return None
     pfn = zone.free_pfns.pop()
     log.append(pfn)
+    return _hand_out(k, zone, pfn)
+
+
+def _hand_out(k: Kernel, zone: Zone, pfn: int) -> Page:
     page = k.pages.get(pfn)
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
     page._refcount = 1
     page._token = 0
+    k.machine.note("page-allocated", page)
     return page
+
+
+def take_top_free_page(k: Kernel, zone: Zone, above: int) -> Page | None:
+    """Take the free page with the highest number, if that is above `above`. As take_free_page."""
+    log = step(_TAKE_FREE, zone)
+    pfn = max(zone.free_pfns, default=-1)
+    if pfn <= above:
+        log.append(-1)
+        return None
+    zone.free_pfns.remove(pfn)
+    log.append(pfn)
+    return _hand_out(k, zone, pfn)
 
 
 def give_free_page(page: Page) -> None:

@@ -35,12 +35,14 @@ from kstate.fs import drop_caches, ext2, task_mmu
 from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
+    compaction,
     madvise,
     memory,
     migrate,
     mlock,
     mmap,
     mprotect,
+    page_writeback,
     shmem,
     swap,
     vmscan,
@@ -77,6 +79,8 @@ Argument = int | str
 class Operation:
     """One operation. arguments: their types, in order. source: the kernel function it enters by.
     returns: in words, errnos included. call: (kernel, process, arguments) -> return value.
+    breaks: the rule of the kernel's that it breaks, if it does: such an operation is for mutation
+    tests, and is never made up by a generator.
     An S.P argument arrives as a page number, an S as the first page number of the slot."""
 
     name: str
@@ -85,6 +89,7 @@ class Operation:
     source: str
     returns: str
     call: Callable[..., int]
+    breaks: str = ""
 
 
 def slot_start(slot: int) -> int:
@@ -239,6 +244,16 @@ def op_fsync(k: Kernel, mm: MmStruct, file: str) -> int:
 def op_drop_caches(k: Kernel, mm: MmStruct) -> int:
     drop_caches.drop_pagecache(k)
     return 0
+
+
+def op_compact(k: Kernel, mm: MmStruct, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return compaction.compact_zone(k, k.zones[node])
+
+
+def op_dirty(k: Kernel, mm: MmStruct, file: str, page: int) -> int:
+    return page_writeback.dirty_cached_page(k, k.files[file], page)
 
 
 def op_drain(k: Kernel, mm: MmStruct) -> int:
@@ -400,6 +415,23 @@ OPERATIONS: dict[str, Operation] = {
             "mm/memcontrol.c mem_cgroup_force_empty()",
             "0",
             op_reclaim,
+        ),
+        Operation(
+            "compact",
+            (NODE,),
+            "compact a node: migrate its pages, found by number, to free pages further up",
+            "mm/compaction.c compact_zone()",
+            "pages migrated; -19 no such node",
+            op_compact,
+        ),
+        Operation(
+            "dirty",
+            (FILE, PAGES),
+            "look page N of a file up in the page cache and mark it dirty, with a mere reference",
+            "mm/page-writeback.c set_page_dirty()",
+            "0; -2 not cached",
+            op_dirty,
+            breaks="set_page_dirty() wants the page locked, or mapped with the pte lock held",
         ),
         Operation(
             "drain",

@@ -1,9 +1,24 @@
 """Oracles: claims about the kernel that can be false, one subject a file."""
 
 from fuzz.oracles.base import Oracle, Snapshot
+from fuzz.oracles.content import NoWriteIsLost, WritesAreSoftDirty
+from fuzz.oracles.counters import (
+    AnonVmaReferencesAreStructural,
+    RssCountsPtes,
+    ZoneCountersAreRecounts,
+)
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
+from fuzz.oracles.lifetime import FreedThingsAreLeftAlone
 from fuzz.oracles.lockorder import LocksAreTakenInOrder
 from fuzz.oracles.lru import LruAgreesWithFlags
+from fuzz.oracles.migration import (
+    AnonymousPageStaysAnonymous,
+    FailedMigrationLeavesNewpageAlone,
+    MigrationDirtiesNothing,
+    MigrationMakesNoSwapEntry,
+    PoolGetsItsPagesBack,
+    UnusedNewpageIsPristine,
+)
 from fuzz.oracles.mlocked import (
     MigrationKeepsMlocked,
     MlockedPageIsMappedByALockedVma,
@@ -21,6 +36,18 @@ ORACLES: tuple[type[Oracle], ...] = (
     MapcountIsNumberOfPtes,
     LruAgreesWithFlags,
     MigrationEntryNamesALockedPage,
+    RssCountsPtes,
+    ZoneCountersAreRecounts,
+    AnonVmaReferencesAreStructural,
+    MigrationDirtiesNothing,
+    MigrationMakesNoSwapEntry,
+    AnonymousPageStaysAnonymous,
+    FailedMigrationLeavesNewpageAlone,
+    PoolGetsItsPagesBack,
+    UnusedNewpageIsPristine,
+    NoWriteIsLost,
+    WritesAreSoftDirty,
+    FreedThingsAreLeftAlone,
 )
 
 # Those that cost too much to be asked of every run: lock order is half as much as the run itself.

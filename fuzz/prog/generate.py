@@ -32,7 +32,7 @@ from kstate.syscalls import (
     slot_start,
 )
 
-NAMES = tuple(OPERATIONS)
+NAMES = tuple(name for name, operation in OPERATIONS.items() if not operation.breaks)
 PROCESSES_USED = "AB"
 SLOTS_USED = 2
 TASK_OPERATIONS_MAX = 3

@@ -417,6 +417,7 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     else:
         if not trylock_page(newpage):
             if MUT_7B in k.patches:
+                unlock_page(newpage)  # as every way out does: whose lock was it?
                 return EAGAIN
             BUG("bug-newpage-trylock", "trylock_page(newpage) failed")
     if P11 not in k.patches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    ENOENT,
     NR_DIRTIED,
     NR_FILE_DIRTY,
     NR_WRITEBACK,
@@ -158,6 +159,21 @@ def clear_page_dirty_for_io(k: Kernel, page: Page) -> bool:
             return True
         return False
     return TestClearPageDirty(page)
+
+
+def dirty_cached_page(k: Kernel, mapping: AddressSpace, index: int) -> int:
+    """Look a page up and mark it dirty with no more than a reference, which breaks the rule.
+
+    Source:   mm/page-writeback.c set_page_dirty(), v4.3, for a caller that should have used
+              set_page_dirty_lock().
+    Context:  process context.                 Returns: 0, or -ENOENT: nothing is cached there.
+    """
+    page = filemap.find_get_page(k, mapping, index)
+    if page is None:
+        return ENOENT
+    set_page_dirty(k, page)
+    swap.put_page(k, page)
+    return 0
 
 
 def cancel_dirty_page(k: Kernel, page: Page) -> None:

@@ -494,7 +494,7 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
 def try_to_unmap_one(k: Kernel, page: Page, vma: VmAreaStruct, address: int, flags: int) -> int:
     """Take away the one pte in `vma` that maps `page`; or, in a VM_LOCKED vma, mark the page.
 
-    Source:   mm/rmap.c try_to_unmap_one(), v4.3.   Patches: P02, P10, alt:trylock-under-ptl.
+    Source:   mm/rmap.c try_to_unmap_one(), v4.3.        Patches: P02, alt:trylock-under-ptl.
     Context:  page locked, rmap lock held for read; takes and drops the ptl.
     Args:     address: page number, inside `vma`.              flags: TTU_* bits.
     Returns:  SWAP_AGAIN: carry on walking. SWAP_MLOCK: a locked vma maps the page, stop.
@@ -595,6 +595,7 @@ def replace_by_swap_entry(k: Kernel, page: Page, rss: list[int], pte: Pte, value
     rss[MM_ANONPAGES] -= 1
     rss[MM_SWAPENTS] += 1
     set_pte_at(pte, PteVal(SWAP, swap=slot, soft_dirty=value.soft_dirty))
+    k.machine.note("swap-entry-made", page, pte)
     return True
 
 

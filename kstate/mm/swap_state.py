@@ -151,7 +151,7 @@ def read_swap_cache_async(k: Kernel, slot: int) -> Page | None:
             space = k.swap.space
             if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
                 # Its owner is about to insert it, or has just taken it out.
-                retry_when_changed((space, "_tree_version"), (k.swap.lock, "owner"))
+                retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))
             continue
         if error:
             swap.put_page(k, new)

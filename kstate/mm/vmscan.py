@@ -74,7 +74,7 @@ from kstate.structs import AddressSpace, Kernel, Page, Zone
 KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN = range(8)
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
-MEM_CGROUP_RECLAIM_RETRIES = 5
+MEM_CGROUP_RECLAIM_RETRIES = 1  # the kernel's 5 give nothing more on lists this short
 SWAPPINESS = 60
 
 

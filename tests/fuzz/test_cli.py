@@ -47,9 +47,9 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         (b"kfuzz 1\n" + b"# filler\n" * 1_200_000, ("too many",)),
         (b"kfuzz 1\nkernel: v4.3\nmachine: cpus=1\ncpu0:\n  A fly\n", ("5:5", "unknown operation")),
         (b"kfuzz 1\nkernel: v4.3+P77\nmachine: cpus=1\n", ("2:14", "unknown patch")),
-        (b"kfuzz 1\nkernel: v4.3+P08\nmachine: cpus=1\n", ("2:14", "not modelled")),
+        (b"kfuzz 1\nkernel: v4.3+P08\nmachine: cpus=1\n", ("2:9", "P08 requires P07")),
     ],
-    ids=["empty", "binary", "truncated", "10MB", "operation", "patch", "unmodelled"],
+    ids=["empty", "binary", "truncated", "10MB", "operation", "patch", "unmet"],
 )
 @pytest.mark.parametrize("command", ["replay", "show", "fmt", "minimize"])
 def test_a_bad_file_is_refused_in_one_line(

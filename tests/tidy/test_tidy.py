@@ -56,8 +56,9 @@ FLOOR_PLAN: dict[str, set[str]] = {
                       "fuzz.explore"},
     "fuzz.sample": {"kstate.machine", "kstate.patches", "fuzz.run", "fuzz.prog",
                     "fuzz.schedulers"},
-    "fuzz.replay": {"kstate.machine", "kstate.patches", "fuzz.run", "fuzz.prog", "fuzz.explore",
-                    "fuzz.oracles"},
+    "fuzz.claims": {"kstate.patches", "fuzz.run", "fuzz.prog"},
+    "fuzz.replay": {"kstate.machine", "kstate.patches", "fuzz.claims", "fuzz.oracles",
+                     "fuzz.run", "fuzz.prog", "fuzz.explore"},
     "fuzz.locks": {"fuzz.run", "fuzz.prog", "fuzz.oracles", "fuzz.locklog", "fuzz.callchain",
                    "fuzz.schedulers", "kstate.machine"},
     "fuzz.bisect": {"kstate.patches", "fuzz.run", "fuzz.prog", "fuzz.explore", "fuzz.turns",
@@ -217,4 +218,4 @@ def test_model_md_lists_every_patch_and_every_model_file() -> None:
         assert re.search(rf"^\| {re.escape(patch.name)} \|.*\| {status} \|", text, re.M), patch.name
     for path in MM:
         if path.name not in ("__init__.py", "debug.py"):
-            assert f"`mm/{path.name}`" in text, path.name
+            assert f"`{path.parent.name}/{path.name}`" in text, path.name
