@@ -50,7 +50,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     FreedThingsAreLeftAlone,
 )
 
-# Those that cost too much to be asked of every run: lock order is half as much as the run itself.
+# Those that cost too much to be asked of every run: lock order is a third of the run itself.
 # Asked by replay and by the diagram, and of its corpus when a campaign ends.
 SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
 ALL_ORACLES = (*ORACLES, *SLOW_ORACLES)

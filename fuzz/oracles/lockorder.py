@@ -28,7 +28,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "i_mmap_rwsem": ("anon_vma_rwsem",),
     "anon_vma_rwsem": ("ptl",),
     "ptl": ("lru_lock", "swap_lock", "private_lock"),  # these three are not ordered by each other
-    "private_lock": ("tree_lock",),
+    "private_lock": ("move_lock",),
+    "move_lock": ("tree_lock",),
 }
 
 

@@ -160,7 +160,7 @@ def plant_ptl_under_lru_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     real = vmscan.putback_lru_page
 
     def planted(k: Kernel, page: Page) -> None:
-        ptl = k.processes["A"].page_table_lock
+        ptl = next(iter(k.processes.values())).page_table_lock
         if ptl.owner is None:
             spin_lock_irq(page.zone.lru_lock)
             spin_lock(ptl)
@@ -204,7 +204,9 @@ def test_a_campaign_asks_its_corpus_when_it_ends(
 def test_the_order_names_the_locks_of_the_model() -> None:
     kinds = (I_MUTEX, MMAP_SEM, I_MMAP_RWSEM, ANON_VMA_RWSEM, PTL, LRU_LOCK, SWAP_LOCK)
     names = {kind.name for kind in (*kinds, PRIVATE_LOCK, TREE_LOCK)} | {PAGE_LOCK}
-    assert names == {*ORDER, *(name for following in ORDER.values() for name in following)}
+    documented_ones = {*ORDER, *(name for following in ORDER.values() for name in following)}
+    assert documented_ones - names <= {"move_lock"}  # of memcg
+    assert names <= documented_ones
     assert documented("mmap_sem", "ptl").split(" > ")[1] == PAGE_LOCK
     assert documented("ptl", "mmap_sem") == ""
     assert not set(below("lru_lock")) | set(below("tree_lock"))
@@ -246,12 +248,13 @@ def test_the_clean_kernel_takes_locks_in_order_and_nothing_there_is_undocumented
     clean: Survey,
 ) -> None:
     assert clean.violations == []
-    odd = {
-        (taking.held, taking.taken)
+    known = {*ORDER, "lru_lock", "swap_lock", "tree_lock"}
+    odd = [
+        taking
         for taking in clean.takings
-        if taking.order == "not in the documented order" and taking.held in ORDER
-    }
-    assert odd == set()
+        if {taking.held, taking.taken} <= known and taking.order == "not in the documented order"
+    ]
+    assert odd == []
 
 
 def test_mlock_vma_page_under_the_pte_lock_takes_lru_lock_alone() -> None:
