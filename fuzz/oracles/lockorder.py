@@ -68,6 +68,26 @@ NESTINGS: tuple[Nesting, ...] = (
         )
         for taker in ("mm/migrate.py:__unmap_and_move", "mm/migrate.py:move_to_new_page")
     ),
+    *(
+        Nesting(
+            PAGE_LOCK,
+            holder,
+            "mm/migrate.py:writeout",
+            "newpage's, then the old page's again, which writepage dropped: who has newpage's "
+            "otherwise waits for no page",
+        )
+        for holder in ("mm/migrate.py:__unmap_and_move", "mm/migrate.py:move_to_new_page")
+    ),
+    *(
+        Nesting(
+            PAGE_LOCK,
+            "mm/filemap.py:add_to_page_cache_locked",
+            taker,
+            "a page new to a FUSE file, then the page of a pipe that is to take its place: who has "
+            "a pipe's waits for no page of a FUSE file",
+        )
+        for taker in ("fs/fuse.py:fuse_splice_read", "fs/fuse.py:page_cache_pipe_buf_steal")
+    ),
 )
 
 
