@@ -146,6 +146,14 @@ _TABLE: tuple[FindingInfo, ...] = (
         "page_tree",
     ),
     FindingInfo(
+        "lock-order",
+        "possible circular locking dependency, or locks against their documented order",
+        "oracle",
+        "3",
+        "",
+        "campaign runs but those of the corpus; trylocks as takers; PG_writeback, RCU, wait queues",
+    ),
+    FindingInfo(
         "rss-mismatch",
         "rss counters are not what the ptes hold",
         "oracle",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fuzz.claims import claims_of, holds
 from fuzz.explore import EXHAUSTED, Exploration, explore
+from fuzz.oracles import ALL_ORACLES
 from fuzz.prog.prog import Expect, Program
 from fuzz.prog.text import print_expect
 from fuzz.run import Outcome, run
@@ -50,9 +51,11 @@ def replay_file(
     named |= dict.fromkeys(claim.kernel for claim in claims)
     for spec in [kernel] if kernel else list(named) or [parse_spec(program.kernel).text]:
         if stop_at is None:
-            outcome = run(program, spec)
+            outcome = run(program, spec, oracles=ALL_ORACLES)
         else:
-            outcome = run(program, spec, observers=(_Stopper(stop_at),), backend=THREADS)
+            outcome = run(
+                program, spec, oracles=ALL_ORACLES, observers=(_Stopper(stop_at),), backend=THREADS
+            )
         expects = [expect for expect in program.expects if expect.kernel == outcome.kernel]
         if expect_id is not None:
             expects = [Expect(outcome.kernel, expect_id)]

@@ -9,6 +9,7 @@ from fuzz.oracles.counters import (
 )
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
 from fuzz.oracles.lifetime import FreedThingsAreLeftAlone
+from fuzz.oracles.lockorder import LocksAreTakenInOrder
 from fuzz.oracles.lru import LruAgreesWithFlags
 from fuzz.oracles.memcg import ChargesAreConserved, LruSizeIsRecount, MemcgStatIsRecount
 from fuzz.oracles.migration import (
@@ -55,4 +56,9 @@ ORACLES: tuple[type[Oracle], ...] = (
     FreedThingsAreLeftAlone,
 )
 
-__all__ = ["ORACLES", "Oracle", "Snapshot"]
+# Those that cost too much to be asked of every run: lock order is a third of the run itself.
+# Asked by replay and by the diagram, and of its corpus when a campaign ends.
+SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
+ALL_ORACLES = (*ORACLES, *SLOW_ORACLES)
+
+__all__ = ["ALL_ORACLES", "ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
 from kstate.machine import LOAD, Note, Report
+from kstate.machine.points import point_by_number
 from kstate.structs import Kernel, VmAreaStruct
 
 # What may be tried on a page or anon_vma that may be gone: it fails, or is taken back.
@@ -28,33 +29,38 @@ class FreedThingsAreLeftAlone:
             k.machine.subscribe(kind, self._freed.append)
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
-        freed: dict[int, Note] = {}
-        following = 0
         notes = self._freed
-        if not notes:
+        if all(note.kind == "page-allocated" for note in notes):
             return
         machine = state.k.machine
-        for event in machine.events(notes[0].log_at):
-            while following < len(notes) and notes[following].log_at <= event.log_at:
+        log = machine.log
+        freed: set[int] = set()
+        following = 0
+        at = notes[0].log_at
+        while at < len(log):
+            number = log[at]
+            if number < 0:
+                at += 1
+                continue
+            while following < len(notes) and notes[following].log_at <= at:
                 note = notes[following]
                 following += 1
                 if note.kind == "page-allocated":
-                    freed.pop(note.about[0].id, None)
+                    freed.discard(note.about[0].id)
                 else:
-                    freed[note.about[0].id] = note
-            free = freed.get(event.operand)
-            if free is None:
-                continue
-            primitive = event.point.primitive
-            thing = machine.objects[event.operand]
-            if not isinstance(thing, VmAreaStruct) and (
-                primitive.access == LOAD or primitive.name in SPECULATIVE
-            ):
-                continue
-            yield Report(
-                self.id,
-                f"{event.point.name} on {thing.label()} after it was freed",
-                event.point.name.split(" ", 1)[0],
-                (thing.label(),),
-            )
-            return
+                    freed.add(note.about[0].id)
+            point = point_by_number(number)
+            primitive = point.primitive
+            if log[at + 1] in freed:
+                thing = machine.objects[log[at + 1]]
+                if isinstance(thing, VmAreaStruct) or not (
+                    primitive.access == LOAD or primitive.name in SPECULATIVE
+                ):
+                    yield Report(
+                        self.id,
+                        f"{point.name} on {thing.label()} after it was freed",
+                        point.name.split(" ", 1)[0],
+                        (thing.label(),),
+                    )
+                    return
+            at += 2 + primitive.results

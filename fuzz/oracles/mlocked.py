@@ -99,7 +99,7 @@ class MigrationKeepsMlocked:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for begin, end in self._ended:
-            page, newpage, rc, was_mlocked, cleared = end.about
+            page, _, rc, was_mlocked, cleared = end.about
             if not was_mlocked or cleared is None:
                 continue
             by, at = cleared
