@@ -10,20 +10,28 @@ from fuzz.corpus import races_folder, read_program
 from fuzz.explore import EXHAUSTED, REFUTED, explore
 from fuzz.prog import parse
 from fuzz.run import Outcome, run
+from fuzz.schedulers import Default
+from kstate import MachineSize, boot, parse_spec
 from kstate.flags import (
+    EAGAIN,
     MEM_CGROUP_STAT_CACHE,
     MEM_CGROUP_STAT_DIRTY,
     MEM_CGROUP_STAT_FILE_MAPPED,
     MEM_CGROUP_STAT_RSS,
+    MIGRATE_ASYNC,
+    MIGRATE_SYNC,
     PG_dirty,
     PG_lru,
     PG_private,
     PG_writeback,
 )
+from kstate.machine import Deadlock, Machine, mutex_lock
 from kstate.machine.machine import calling_function
-from kstate.mm import memcontrol
-from kstate.patches import CLEAN
+from kstate.mm import memcontrol, migrate, page_alloc, swap, vmscan
+from kstate.pageflags import lock_page
+from kstate.patches import CLEAN, SpecError
 from kstate.structs import Kernel, MemCgroup, Page
+from kstate.syscalls import call
 
 HEAD = "kfuzz 1\nkernel: {}\nmachine: cpus=2 zones=2 pages=12 pool=0\n"
 
@@ -242,3 +250,42 @@ def test_pwrite_grows_a_file_up_to_its_limit() -> None:
         outcome = after(f"A truncate {file} 0", f"A pwrite {file} 1", f"A pwrite {file} 2")
         assert returns(outcome) == [0, 0, -27]
         assert outcome.k.files[file]._i_size == 2
+
+
+@pytest.mark.parametrize("mode", [MIGRATE_ASYNC, MIGRATE_SYNC])
+def test_a_buffer_that_is_locked_turns_asynchronous_migration_back(mode: int) -> None:
+    """Both pages are as they were; synchronous migration waits, here for ever."""
+    machine = Machine(Default())
+    k = boot(machine, parse_spec(CLEAN).toggles, MachineSize(), ("A",))
+    seen: list[int] = []
+
+    def root() -> None:
+        call(k, "A", "pwrite", ("f1", 0))
+        swap.lru_add_drain_all(k)
+        page, newpage = cached(k, "f1", 0), page_alloc.alloc_page(k)
+        assert newpage is not None
+        assert vmscan.isolate_lru_page(k, page) == 0
+        buffer = page.buffers
+        assert buffer is not None
+        for each in (page, newpage):
+            lock_page(each)
+        mutex_lock(buffer.lock)
+        seen.append(migrate.buffer_migrate_page(k, k.files["f1"], newpage, page, mode))
+        seen.append(page._refcount)
+        assert page.buffers is buffer
+        assert newpage._mapping is None
+
+    ending = machine.run(root)
+    if mode == MIGRATE_ASYNC:
+        assert ending is None
+        assert seen == [EAGAIN, 3]  # cache, buffers, isolation
+    else:
+        assert isinstance(ending, Deadlock)
+
+
+@pytest.mark.parametrize("spec", ["v4.4-0610c25daa3e", "v4.3+P11-0610c25daa3e"])
+def test_what_needs_the_charge_set_early_cannot_do_without(spec: str) -> None:
+    with pytest.raises(SpecError, match="requires 0610c25daa3e"):
+        parse_spec(spec)
+    with pytest.raises(SpecError, match="mutant:4-lrucare requires P04"):
+        parse_spec("v4.3+mutant:4-lrucare")
