@@ -43,6 +43,7 @@ from kstate.mm import (
     mlock,
     mmap,
     mprotect,
+    mremap,
     page_writeback,
     shmem,
     swap,
@@ -227,6 +228,10 @@ def op_mprotect(k: Kernel, mm: MmStruct, start: int, protection: str) -> int:
     return mprotect.sys_mprotect(k, mm, start, start + SLOT_PAGES, protection == "rw")
 
 
+def op_mremap(k: Kernel, mm: MmStruct, old: int, new: int) -> int:
+    return mremap.sys_mremap(k, mm, old, new, SLOT_PAGES)
+
+
 def op_dontneed(k: Kernel, mm: MmStruct, start: int) -> int:
     return madvise.madvise_dontneed(k, mm, start, start + SLOT_PAGES)
 
@@ -371,6 +376,14 @@ OPERATIONS: dict[str, Operation] = {
             "mm/mprotect.c mprotect_fixup()",
             "0; -12 ENOMEM: part is not mapped",
             op_mprotect,
+        ),
+        Operation(
+            "mremap",
+            (SLOT, SLOT),
+            "mremap(2) of a slot to another, MREMAP_FIXED",
+            "mm/mremap.c move_vma()",
+            "0; -22 EINVAL: the same slot; -14 EFAULT: not within one vma",
+            op_mremap,
         ),
         Operation(
             "dontneed",

@@ -1,8 +1,9 @@
 """Directed preemptions: leave a task just before an access that another task conflicts with.
 
 After Razzer (Jeong et al., S&P 2019) and RFF (Wolff et al., ASPLOS 2024): a pair of conflicting
-accesses becomes a scheduling constraint. Departure: a pair is told apart by the operations it
-happens in, not by a race detector; each pair is tried a few times, the less tried first served.
+accesses becomes a scheduling constraint. Departure: a pair is told apart by the points and by the
+classes of the locks held there, not by a race detector: the same code under other locks is another
+pair, the same code under the same locks is not. The less tried are first served.
 """
 
 from __future__ import annotations
@@ -17,58 +18,50 @@ from kstate.machine.points import point_by_number
 
 PER_PROGRAM_MAX = 4
 
-Pair = tuple[str, int, str, int]  # operation, point of the task that is left; the same of the other
+Lock = tuple[int, str, bool]  # the lock, its class, held for read only?
+Place = tuple[int, frozenset[str]]  # a point, and the classes of the locks held there
+Pair = tuple[Place, Place]  # of the task that is left, of the other
 
 
 @dataclass(frozen=True)
 class Access:
-    """One step of a task. step: since tasks began to compete. operation: the one it is part of.
-    held: locks it holds: (lock, for read only?)."""
+    """One step of a task. step: since tasks began to compete. held: locks it holds."""
 
     step: int
     number: int
     operand: int
     word: str
     stores: bool
-    operation: str
-    held: frozenset[tuple[int, bool]]
+    held: frozenset[Lock]
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Operation and point, whatever the object."""
-        return self.operation, self.number
+    def place(self) -> Place:
+        """The point and the locks' classes, whatever the objects."""
+        return self.number, frozenset(kind for _, kind, _ in self.held)
 
 
 def accesses(outcome: Outcome, task: int) -> list[Access]:
     """What `task` does in a run in which it goes first, until another task runs."""
     machine = outcome.machine
-    begins = [
-        (note.log_at, note.about[1])
-        for note in machine.notes
-        if note.kind == "operation-begin" and note.task == task
-    ]
     entered = next((s.log_at for s in machine.switches if s.entered == task), None)
-    if entered is None or not begins:
+    if entered is None:
         return []
     log = machine.log
     found = []
-    held: frozenset[tuple[int, bool]] = frozenset()
-    at, step, operation, following = entered + 1, 0, "", 0
+    held: frozenset[Lock] = frozenset()
+    at, step = entered + 1, 0
     while at < len(log) and log[at] >= 0:
-        while following < len(begins) and begins[following][0] <= at:
-            operation = begins[following][1]
-            following += 1
         primitive = point_by_number(log[at]).primitive
         operand = log[at + 1]
         stores = primitive.access != LOAD
-        found.append(Access(step, log[at], operand, primitive.word, stores, operation, held))
+        found.append(Access(step, log[at], operand, primitive.word, stores, held))
         kind = _LOCKING.get(primitive.name)
         if kind is not None:
             acquires, for_read = kind
             if not acquires:
-                held -= {(operand, for_read)}
+                held -= {(operand, primitive.word, for_read)}
             elif not primitive.results or log[at + 2]:
-                held |= {(operand, for_read)}
+                held |= {(operand, primitive.word, for_read)}
         at += 2 + primitive.results
         step += 1
     return found
@@ -102,8 +95,8 @@ def excluded(one: Access, other: Access) -> bool:
     """Does a lock that both hold keep the two apart? Then taking it is where orders differ."""
     return any(
         lock == theirs and not (for_read and their_read)
-        for lock, for_read in one.held
-        for theirs, their_read in other.held
+        for lock, _, for_read in one.held
+        for theirs, _, their_read in other.held
     )
 
 
@@ -156,7 +149,7 @@ class Directed:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.tried: dict[Pair, int] = {}
-        self.cuts: dict[tuple[str, int], int] = {}
+        self.cuts: dict[Place, int] = {}
 
     def propose(
         self, first: int, mine: list[Access], other: int, theirs: list[Access]
@@ -174,7 +167,7 @@ class Directed:
         candidates: list[tuple[int, float, Access, list[Pair]]] = []
         for access in mine:
             pairs = [
-                (access.operation, access.number, their.operation, their.number)
+                (access.place, their.place)
                 for their in by_word.get((access.operand, access.word), ())
                 if (access.stores or their.stores) and not excluded(access, their)
             ]
