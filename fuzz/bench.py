@@ -23,7 +23,7 @@ from fuzz.corpus import program_files, races_folder, read_program
 from fuzz.explore import EXHAUSTED, explore
 from fuzz.oracles import ORACLES
 from fuzz.prog.prog import Program
-from fuzz.run import profile_steps, run
+from fuzz.run import profile, run
 from fuzz.schedulers import Pct, RandomWalk, Replay
 from kstate.boot import boot
 from kstate.machine import GREENLETS, THREADS, Choices, Machine, Scheduler
@@ -40,7 +40,7 @@ def steps() -> Iterator[Record]:
     """Cost of a step, in G: one bare greenlet round trip, two switches."""
     program = read_program(races_folder() / "2b-i-munlock.prog")
     bare = program.bare()
-    k = profile_steps(bare)
+    k = profile(bare).steps
     g = min(_g() for _ in range(REPEATS))
     boot_s = min(_boot(bare) for _ in range(REPEATS))
     yield {"what": "G", "us": round(g * 1e6, 3)}

@@ -28,7 +28,7 @@ from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import print_program
 from fuzz.replay import Replayed, replay_file, trace_lines
 from fuzz.report.diagram import diagram
-from fuzz.run import Outcome, profile_steps, run
+from fuzz.run import Outcome, profile, run
 from fuzz.sample import sample
 from fuzz.schedulers import expand
 from fuzz.version import model_hash, package_version
@@ -404,7 +404,7 @@ def sample_command(
     _known_ids((*only, *ignore))
     program = load(file)
     try:
-        spelling = expand(scheduler, lambda: profile_steps(program.bare(), kernel))
+        spelling = expand(scheduler, lambda: profile(program.bare(), kernel))
     except ProgError as error:
         raise UserError(str(error)) from None
     started = time.monotonic()

@@ -24,7 +24,7 @@ from fuzz.prog.generate import NAMES, generate, partner
 from fuzz.prog.mutate import mutate
 from fuzz.prog.prog import ChoicesSpec, Program
 from fuzz.run import Outcome, run
-from fuzz.schedulers import expand, make_scheduler
+from fuzz.schedulers import Profile, expand, make_scheduler
 from kstate.machine import Choices
 
 SAMPLERS = ("pct(depth=2)", "pct(depth=3)", "pct(depth=4)", "random_walk(run=20)")
@@ -194,7 +194,7 @@ class Campaign:
     def _sample(self, program: Program, steps: int) -> Iterator[Hit]:
         """One run under a random sampler."""
         rng = self.rng
-        spelling = expand(rng.choice(SAMPLERS), lambda: steps)
+        spelling = expand(rng.choice(SAMPLERS), lambda: Profile(steps))
         choices = Choices(more=lambda: rng.getrandbits(DRAWS_BITS))
         outcome = run(program, None, make_scheduler(spelling), choices)
         self.runs += 1
