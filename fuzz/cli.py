@@ -29,13 +29,14 @@ from fuzz.prog.text import print_program
 from fuzz.replay import Replayed, replay_file, trace_lines
 from fuzz.report.diagram import diagram
 from fuzz.run import Outcome, profile, run
-from fuzz.sample import sample
-from fuzz.schedulers import expand
+from fuzz.sample import Sample, expected_runs, sample, table, wilson
+from fuzz.schedulers import SAMPLERS, Profile, expand, make_scheduler
 from fuzz.version import model_hash, package_version
 from kstate.machine import ModelError, points_met
 from kstate.patches import TABLE, SpecError, parse_spec
 from kstate.syscalls import OPERATIONS
 
+PROGRESS_EVERY_S = 2.0
 OK, SHOWN, USAGE, OURS, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 KERNEL_HELP = (
     "Kernel spec: v4.3 or v4.4, then +item or -item. Modelled in this version: "
@@ -379,7 +380,12 @@ def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
 
 @cli.command("sample")
 @file_argument
-@click.option("--scheduler", required=True, metavar="S", help="random_walk(run=N) or pct(depth=N).")
+@click.option(
+    "--scheduler",
+    required=True,
+    metavar="S",
+    help="all, or one: random_walk(run=N), pct(depth=N), pos, urw, surw, delay(delays=N).",
+)
 @click.option("--runs", "runs_count", required=True, type=click.IntRange(min=1))
 @kernel_option()
 @click.option("--seed", default="0", show_default=True)
@@ -396,32 +402,96 @@ def sample_command(
     ignore: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """How often does a scheduler hit? Exit 0: never, which proves nothing. 1: it did.
+    """How often does a scheduler hit? With 95 % (Wilson) intervals; `all` compares them.
+
+    Exit 0: never, which proves nothing. 1: it did.
 
     \b
-    Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler 'pct(depth=2)' --runs 2000
+    Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler all --runs 1000
     """
     _known_ids((*only, *ignore))
     program = load(file)
+    names = SAMPLERS if scheduler == "all" else (scheduler,)
+    profiled: list[Profile] = []
+
+    def known() -> Profile:
+        if not profiled:
+            profiled.append(profile(program.bare(), kernel))
+        return profiled[0]
+
     try:
-        spelling = expand(scheduler, lambda: profile(program.bare(), kernel))
+        spellings = [expand(name, known) for name in names]
+        for spelling in spellings:
+            make_scheduler(spelling)
     except ProgError as error:
         raise UserError(str(error)) from None
-    started = time.monotonic()
-    result = sample(program, kernel, spelling, runs_count, seed, frozenset(only), frozenset(ignore))
-    rate = runs_count / max(1e-9, time.monotonic() - started)
-    if as_json:
-        emit({**asdict(result), "runs_per_second": round(rate, 1)})
-    else:
+    done: list[tuple[str, Sample, float]] = []
+    try:
+        for name, spelling in zip(names, spellings, strict=True):
+            started = time.monotonic()
+            result = sample(
+                program,
+                kernel,
+                spelling,
+                runs_count,
+                seed,
+                frozenset(only),
+                frozenset(ignore),
+                progress=_progress(name, runs_count),
+            )
+            done.append((name, result, max(1e-9, time.monotonic() - started)))
+            if as_json:
+                emit(_sampled(*done[-1][1:]))
+    finally:  # Ctrl-C: what is complete is told
+        if not as_json:
+            _sample_table(done)
+    return SHOWN if any(result.hits for _, result, _ in done) else OK
+
+
+def _progress(name: str, runs_count: int) -> Callable[[int], None]:
+    """Tells how far it is, on stderr, every other second."""
+    last = [time.monotonic()]
+
+    def tell(done: int) -> None:
+        if time.monotonic() - last[0] >= PROGRESS_EVERY_S:
+            last[0] = time.monotonic()
+            click.echo(f"{name}: {done} of {runs_count} runs", err=True)
+
+    return tell
+
+
+def _sampled(result: Sample, seconds: float) -> dict[str, Any]:
+    intervals = {id: wilson(count, result.runs) for id, count in result.findings.items()}
+    return {
+        **asdict(result),
+        "steps_per_run": result.steps_per_run,
+        "interval": [round(bound, 6) for bound in wilson(result.hits, result.runs)],
+        "intervals": {id: [round(bound, 6) for bound in both] for id, both in intervals.items()},
+        "expected_runs": {
+            id: expected_runs(count, result.runs) for id, count in result.findings.items()
+        },
+        "runs_per_second": round(result.runs / seconds, 1),
+        "steps_per_second": round(result.steps / seconds),
+    }
+
+
+def _sample_table(done: list[tuple[str, Sample, float]]) -> None:
+    """A table for each finding, a line for each scheduler; then what each one costs."""
+    if not done:
+        return
+    click.echo(f"on {done[0][1].kernel}, probability of a hit in one run, 95 % intervals")
+    ids = sorted({id for _, result, _ in done for id in result.findings})
+    for id in ids or ["anything"]:
+        click.echo(f"\n{id}")
+        for line in table([(name, r.findings.get(id, 0), r.runs) for name, r, _ in done]):
+            click.echo(f"  {line}")
+    click.echo("\ncost")
+    width = max(len(name) for name, _, _ in done)
+    for name, result, seconds in done:
         click.echo(
-            f"{result.scheduler} on {result.kernel}: {result.hits} of {result.runs} runs show "
-            f"something; {result.steps_per_run:.0f} steps a run, {rate:.0f} runs/s"
+            f"  {name:{width}}  {result.steps_per_run:.0f} steps a run, "
+            f"{result.runs / seconds:.0f} runs/s, {result.steps / seconds:.0f} steps/s"
         )
-        for id, count in sorted(result.findings.items()):
-            click.echo(f"  {id}: {count} ({100 * count / result.runs:.2f} %)")
-        if result.first_hit is not None:
-            click.echo(f"  first hit in run {result.first_hit}")
-    return SHOWN if result.hits else OK
 
 
 @cli.command("minimize")

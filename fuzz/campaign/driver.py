@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fuzz.campaign.campaign import Campaign, Hit
 from fuzz.conflict import key
-from fuzz.crash import folder_name, reproducer, save, write_atomically
+from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise
 from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import parse, print_program
@@ -78,6 +78,7 @@ class Driver:
         self._known: set[str] = set()
         self._best: dict[str, tuple[str, Program, Path | None]] = {}
         self._minimised: dict[str, int] = {}
+        self._polished: list[tuple[str, Path]] = []
         self._written = 0
         self._started = time.monotonic()
 
@@ -103,6 +104,9 @@ class Driver:
         for name, found in sorted(self._best.items()):
             if not self._out_of_time(1.0):
                 yield from self._polish(name, found)
+        for id, folder in self._polished:
+            if not self._out_of_time(1.0):
+                add_odds(folder, id, lambda: self._out_of_time(1.0))
         yield self._refreshed()
 
     def _over(self) -> bool:
@@ -172,6 +176,8 @@ class Driver:
         stop = lambda: self._out_of_time(1.0)  # noqa: E731
         minimal = minimise(program, id, research=True, stop=stop)
         if minimal is None or minimal.program == program:
+            if folder is not None:
+                self._polished.append((id, folder))
             return
         better = folder_name(minimal.program, minimal.outcome, id)
         if folder is not None:
@@ -179,6 +185,7 @@ class Driver:
             if saved != folder:
                 _remove(folder)
             folder = saved
+            self._polished.append((id, folder))
         yield Found(id, better, folder, minimal.program, True, name)
 
     def _save_corpus(self) -> None:

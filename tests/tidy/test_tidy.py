@@ -53,7 +53,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.report": {"kstate.machine", "kstate.flags", "fuzz.run", "fuzz.prog", "fuzz.findings",
                     "fuzz.conflict"},
     "fuzz.crash": {"fuzz.run", "fuzz.prog", "fuzz.turns", "fuzz.conflict", "fuzz.minimise",
-                   "fuzz.report", "fuzz.findings", "fuzz.version"},
+                   "fuzz.report", "fuzz.findings", "fuzz.sample", "fuzz.version"},
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.explore", "fuzz.crash", "fuzz.conflict",
                       "fuzz.minimise", "fuzz.campaign"},
