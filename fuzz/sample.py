@@ -49,7 +49,6 @@ def sample(
     only: frozenset[str] = frozenset(),
     ignore: frozenset[str] = frozenset(),
     *,
-    stop_at_first: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Sample:
     """Run a program `runs_count` times. scheduler: an expanded spelling. progress: told the number
@@ -58,9 +57,7 @@ def sample(
     result = Sample(parse_spec(kernel or program.kernel).text, scheduler, runs_count)
     sampler = make_scheduler(scheduler)
     for number in range(1, runs_count + 1):
-        rng = Random(f"kfuzz sample {seed} {number}")
-        choices = Choices(more=lambda rng=rng: rng.getrandbits(DRAWS_BITS))  # type: ignore[misc]
-        outcome = run(bare, kernel, sampler, choices)
+        outcome = run(bare, kernel, sampler, sampled_choices(seed, number))
         result.steps += outcome.steps
         ids = {id for id in outcome.ids if id not in ignore and (not only or id in only)}
         for id in sorted(ids):
@@ -68,12 +65,15 @@ def sample(
         if ids:
             result.hits += 1
             result.first_hit = result.first_hit or number
-            if stop_at_first:
-                result.runs = number
-                break
         if progress is not None and number % PROGRESS_EVERY == 0:
             progress(number)
     return result
+
+
+def sampled_choices(seed: int | str, number: int) -> Choices:
+    """The draws of run `number` of a sample."""
+    rng = Random(f"kfuzz sample {seed} {number}")
+    return Choices(more=lambda: rng.getrandbits(DRAWS_BITS))
 
 
 def wilson(hits: int, runs: int) -> tuple[float, float]:
