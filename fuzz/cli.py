@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -19,11 +20,13 @@ import click
 
 from fuzz import bench as benches
 from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
+from fuzz.campaign.growth import Growth
 from fuzz.campaign.workers import run_workers
 from fuzz.corpus import Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
 from fuzz.findings import FINDINGS, title
 from fuzz.minimise import minimise
+from fuzz.pairs import measure
 from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import print_program
 from fuzz.replay import Replayed, replay_file, trace_lines
@@ -33,6 +36,7 @@ from fuzz.sample import Sample, expected_runs, sample, table, wilson
 from fuzz.schedulers import SAMPLERS, Profile, expand, make_scheduler
 from fuzz.version import model_hash, package_version
 from kstate.machine import ModelError, points_met
+from kstate.machine.points import point_by_number
 from kstate.patches import TABLE, SpecError, parse_spec
 from kstate.syscalls import OPERATIONS
 
@@ -448,14 +452,14 @@ def sample_command(
     return SHOWN if any(result.hits for _, result, _ in done) else OK
 
 
-def _progress(name: str, runs_count: int) -> Callable[[int], None]:
+def _progress(name: str, total: int, unit: str = "runs") -> Callable[[int], None]:
     """Tells how far it is, on stderr, every other second."""
     last = [time.monotonic()]
 
     def tell(done: int) -> None:
         if time.monotonic() - last[0] >= PROGRESS_EVERY_S:
             last[0] = time.monotonic()
-            click.echo(f"{name}: {done} of {runs_count} runs", err=True)
+            click.echo(f"{name}: {done} of {total} {unit}", err=True)
 
     return tell
 
@@ -652,6 +656,61 @@ def ops_command(as_json: bool) -> int:
             usage = " ".join([operation.name, *operation.arguments])
             click.echo(f"{usage}\n    {operation.summary}  [{operation.source}]")
             click.echo(f"    returns {operation.returns}")
+    return OK
+
+
+@cli.command("pairs")
+@kernel_option("v4.3")
+@click.option(
+    "--runs",
+    "runs_count",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    help="Runs spent on growing sequential tests to measure in.",
+)
+@click.option("--rows", "rows_count", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option("--seed", default="0", show_default=True)
+@json_option
+def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_json: bool) -> int:
+    """List pairs of operations that can conflict, rarest first: measured, not written down.
+
+    Every operation is run alone from the states that short sequential tests lead to, and what it
+    reads and writes there is compared. A pair that is not listed was not seen to conflict.
+
+    \b
+    Example:  kfuzz pairs --kernel v4.4
+    """
+    rng = Random(f"kfuzz pairs {seed}")
+    tell = _progress("growing tests", runs_count)
+    growth = Growth(kernel, rng)
+    while growth.runs < runs_count:
+        for _ in growth.round():
+            pass
+        tell(growth.runs)
+    tests = [entry.program for entry in growth.corpus]
+    index = measure(tests, rng, progress=_progress("measuring", len(tests), "tests"))
+    if as_json:
+        for name, use in sorted(index.uses.items()):
+            emit({"event": "operation", "operation": name, **asdict(use)})
+    else:
+        click.echo(
+            f"{len(tests)} states on {kernel}; in how many two operations conflict on a word"
+        )
+    rows = index.rarest_first()
+    for seen, states, names, word in rows if as_json else rows[:rows_count]:
+        places = index.pairs[names].places
+        where = min((n, what) for what, n in places.items() if what[0] == word)[1][1]
+        points = [point_by_number(number).name for _, number in where]
+        if as_json:
+            record = {"operations": names, "word": word, "conflicting": seen, "states": states}
+            emit({"event": "pair", **record, "points": points})
+        else:
+            click.echo(f"{100 * seen / states:5.1f} %  {names[0]} | {names[1]}: {word}")
+            for point in points:
+                click.echo(f"{'':11}{point}")
+    if not as_json and len(rows) > rows_count:
+        click.echo(f"and {len(rows) - rows_count} more (--rows)")
     return OK
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from fuzz.campaign.campaign import Campaign, Hit
+from fuzz.campaign.campaign import Campaign
+from fuzz.campaign.growth import Hit
 from fuzz.conflict import key
 from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise

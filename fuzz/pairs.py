@@ -1,0 +1,136 @@
+"""Which operations can conflict: measured, one operation at a time.
+
+After Snowboard (Gong et al., SOSP 2021): what two operations could do to each other is known from
+what each does alone from one state, and pairs of accesses that are rare are worth scheduling first.
+A state is what a short sequential test leads to. Nothing is written down by hand about any
+operation: an index holds what runs have shown, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from fuzz.access import Access, accesses, conflicts
+from fuzz.prog.generate import NAMES, partner
+from fuzz.prog.prog import Op, Program
+from fuzz.run import Outcome, run
+from fuzz.schedulers import Default
+from kstate.machine import Choices
+
+Place = tuple[str, int]  # operation, number of the point
+Places = tuple[Place, Place]  # of two conflicting accesses, in order
+
+
+@dataclass
+class Use:
+    """What one kind of operation was seen to do: classes of word, and in how many states."""
+
+    reads: dict[str, int] = field(default_factory=dict)
+    writes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class PairRecord:
+    """Two kinds of operation. states: compared in. words, places: what they conflict on and where,
+    in how many states."""
+
+    states: int = 0
+    words: dict[str, int] = field(default_factory=dict)
+    places: dict[tuple[str, Places], int] = field(default_factory=dict)
+
+
+def places_of(mine: Access, theirs: Access) -> Places:
+    """Where two accesses are made, whichever comes first."""
+    one, other = mine.place, theirs.place
+    return (one, other) if one <= other else (other, one)
+
+
+class Index:
+    """What operations use, which pairs of them conflict where, and how often that was seen."""
+
+    def __init__(self) -> None:
+        self.uses: dict[str, Use] = {}
+        self.pairs: dict[tuple[str, str], PairRecord] = {}
+        self.places: dict[Places, int] = {}
+
+    def add(self, one: tuple[str, list[Access]], other: tuple[str, list[Access]]) -> list[Places]:
+        """Two operations that were run alone from one state: (kind, what it did). Returns where
+        they conflict."""
+        if other[0] < one[0]:
+            one, other = other, one
+        record = self.pairs.setdefault((one[0], other[0]), PairRecord())
+        record.states += 1
+        words: dict[str, None] = {}
+        found: dict[tuple[str, Places], None] = {}
+        for mine, theirs in conflicts(one[1], other[1]):
+            words[mine.word] = None
+            found[mine.word, places_of(mine, theirs)] = None
+        for word in words:
+            record.words[word] = record.words.get(word, 0) + 1
+        for what in found:
+            record.places[what] = record.places.get(what, 0) + 1
+            self.places[what[1]] = self.places.get(what[1], 0) + 1
+        return list(dict.fromkeys(places for _, places in found))
+
+    def use(self, name: str, done: list[Access]) -> None:
+        """One operation that was run alone."""
+        use = self.uses.setdefault(name, Use())
+        for counts, stores in ((use.reads, False), (use.writes, True)):
+            for word in sorted({access.word for access in done if access.stores == stores}):
+                counts[word] = counts.get(word, 0) + 1
+
+    def rarest_first(self) -> list[tuple[int, int, tuple[str, str], str]]:
+        """What pairs conflict on, in the smallest share of states first: (states in which they
+        conflict on the word, states they were compared in, the pair, the word)."""
+        able = [
+            (seen, record.states, names, word)
+            for names, record in self.pairs.items()
+            for word, seen in record.words.items()
+        ]
+        return sorted(able, key=lambda row: (row[0] / row[1], row))
+
+
+def beside(state: Program, cpu: int, op: Op) -> Program:
+    """The operation by itself on one of two CPUs, in a state: where the operations before lead."""
+    return replace(state, tasks=((op,), ()) if cpu == 0 else ((), (op,)))
+
+
+def footprint(outcome: Outcome, cpu: int) -> list[Access]:
+    """What the task on `cpu` did to objects that were there before the tasks: what others can do
+    something to as well."""
+    first_new = outcome.machine.tasks[1].id
+    return [access for access in accesses(outcome, cpu + 1) if access.operand < first_new]
+
+
+def measure(
+    states: Iterable[Program],
+    rng: Random,
+    *,
+    names: Sequence[str] = NAMES,
+    progress: Callable[[int], None] | None = None,
+) -> Index:
+    """Run an operation of every kind alone from each state, on either of two CPUs, and compare any
+    two of them.
+
+    states: sequential tests; the state is what `init` leads to, and the last operation, known to do
+    something there, stands for its kind. Arguments of the others are drawn from those in use."""
+    index = Index()
+    for number, test in enumerate(states, 1):
+        last = test.tasks[0][-1]
+        ops = [last if name == last.name else partner(rng, test, name) for name in names]
+        done = [
+            [
+                footprint(run(beside(test, cpu, op), None, Default(), Choices(), oracles=()), cpu)
+                for op in ops
+            ]
+            for cpu in (0, 1)
+        ]
+        for at, name in enumerate(names):
+            index.use(name, done[0][at])
+            for with_at in range(at, len(names)):
+                index.add((name, done[0][at]), (names[with_at], done[1][with_at]))
+        if progress is not None:
+            progress(number)
+    return index
