@@ -200,6 +200,10 @@ def _status(status: Status) -> dict[str, Any]:
         id: {"runs": runs, "seconds": round(seconds, 3)}
         for id, (runs, seconds) in status.first_hit.items()
     }
+    record["strategies"] = {
+        name: {**asdict(found), "per_thousand_steps": found.per_thousand_steps}
+        for name, found in status.strategies.items()
+    }
     return record
 
 
@@ -210,6 +214,17 @@ def _status_line(status: Status) -> str:
         f"{status.elapsed_s:6.0f}s  {status.runs} runs ({rate:.0f}/s)  corpus {status.corpus}  "
         f"features {status.features}  {hits or 'nothing yet'}"
     )
+
+
+def _strategy_lines(status: Status) -> list[str]:
+    strategies = status.strategies
+    total = max(1, sum(mine.steps for mine in strategies.values()))
+    width = max((len(name) for name in strategies), default=0)
+    return [
+        f"{name:{width}}  {100 * mine.steps / total:3.0f} %  {mine.news:5} new, "
+        f"{mine.per_thousand_steps:.2f} per thousand"
+        for name, mine in sorted(strategies.items(), key=lambda item: -item[1].steps)
+    ]
 
 
 def _found(event: Found) -> dict[str, Any]:
@@ -227,6 +242,9 @@ def _found(event: Found) -> dict[str, Any]:
 
 def _summary(status: Status, found: dict[str, Found]) -> None:
     click.echo(_status_line(status).strip())
+    click.echo("strategies, by share of steps; new behaviours per thousand steps:")
+    for line in _strategy_lines(status):
+        click.echo(f"  {line}")
     shown: set[str] = set()
     for event in found.values():
         if event.id in shown:

@@ -92,6 +92,19 @@ class Index:
         return sorted(able, key=lambda row: (row[0] / row[1], row))
 
 
+def residents(test: Program) -> tuple[str, ...]:
+    """The processes that are there before its task. Another one would make another state, with
+    other numbers for its objects: what it does cannot be compared."""
+    return replace(test, tasks=()).processes()
+
+
+def resident_partner(rng: Random, test: Program, name: str) -> Op:
+    """An operation of a kind on what a test works on, by one of its residents."""
+    op = partner(rng, test, name)
+    there = residents(test)
+    return op if op.process in there else replace(op, process=rng.choice(there))
+
+
 def beside(state: Program, cpu: int, op: Op) -> Program:
     """The operation by itself on one of two CPUs, in a state: where the operations before lead."""
     return replace(state, tasks=((op,), ()) if cpu == 0 else ((), (op,)))
@@ -115,11 +128,14 @@ def measure(
     two of them.
 
     states: sequential tests; the state is what `init` leads to, and the last operation, known to do
-    something there, stands for its kind. Arguments of the others are drawn from those in use."""
+    something there, stands for its kind. Arguments of the others are drawn from those in use.
+    Left out: tests whose last operation is by a process that is not there before it."""
     index = Index()
     for number, test in enumerate(states, 1):
         last = test.tasks[0][-1]
-        ops = [last if name == last.name else partner(rng, test, name) for name in names]
+        if last.process not in residents(test):
+            continue
+        ops = [last if name == last.name else resident_partner(rng, test, name) for name in names]
         done = [
             [
                 footprint(run(beside(test, cpu, op), None, Default(), Choices(), oracles=()), cpu)

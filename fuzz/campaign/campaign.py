@@ -24,7 +24,7 @@ from fuzz.campaign.growth import Entry, Growth, Hit
 from fuzz.campaign.portfolio import Portfolio
 from fuzz.coverage import Feature, features
 from fuzz.explore import Deviate, Deviation
-from fuzz.pairs import Index, beside, footprint
+from fuzz.pairs import Index, beside, footprint, resident_partner, residents
 from fuzz.prog.generate import NAMES, partner
 from fuzz.prog.prog import ChoicesSpec, Op, Program
 from fuzz.run import Outcome, run
@@ -138,7 +138,11 @@ class Campaign:
         its own. Each measurement is a sequential test too, and joins the corpus if it is new."""
         growth, rng = self.growth, self.rng
         drawn = [rng.choice(self.corpus) for _ in range(TOURNAMENT)]
-        entry = min(drawn, key=lambda entry: (entry.drawn, -growth.rarity(entry)))
+        able = [e for e in drawn if e.program.tasks[0][0].process in residents(e.program)]
+        if not able:
+            yield from growth.round()
+            return
+        entry = min(able, key=lambda entry: (entry.drawn, -growth.rarity(entry)))
         entry.drawn += 1
         test = entry.program
         own = test.tasks[0][0]
@@ -146,7 +150,7 @@ class Campaign:
         done = footprint(growth.ran(run(alone, None, Default(), Choices(), oracles=())), 1)
         best: tuple[int, Op] | None = None
         for name in rng.sample(NAMES, CANDIDATES):
-            op = partner(rng, test, name)
+            op = resident_partner(rng, test, name)
             outcome = yield from growth.try_test(replace(test, tasks=((op,),)), beside(test, 0, op))
             found = self.index.add((own.name, done), (name, footprint(outcome, 0)))
             seen = min((self.index.places[places] for places in found), default=0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fuzz.campaign.campaign import Campaign
 from fuzz.campaign.growth import Hit
+from fuzz.campaign.portfolio import Yield
 from fuzz.conflict import key
 from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise
@@ -42,7 +43,7 @@ class Options:
 @dataclass
 class Status:
     """How far a campaign is. elapsed_s: wall clock, reports only. counts: hits by finding id.
-    first_hit: (runs, seconds) of each id's first."""
+    first_hit: (runs, seconds) of each id's first. strategies: what each took and found."""
 
     runs: int = 0
     elapsed_s: float = 0.0
@@ -50,6 +51,7 @@ class Status:
     features: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     first_hit: dict[str, tuple[int, float]] = field(default_factory=dict)
+    strategies: dict[str, Yield] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Driver:
         status.elapsed_s = time.monotonic() - self._started
         status.corpus = len(self.campaign.corpus)
         status.features = len(self.campaign.counts)
+        status.strategies = self.campaign.portfolio.yields()
         return status
 
     def _handle(self, hit: Hit) -> Iterator[Event]:

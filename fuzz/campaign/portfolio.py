@@ -8,21 +8,32 @@ when the corpus has grown. No clock: a campaign of so many runs is the same each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 FLOOR = 0.05  # of the budget for every strategy, to be shared by all if too many
 MEMORY = 0.98  # what a round leaves of the rounds before it, in a yield
 
 
 @dataclass
-class Strategy:
-    """name. steps, news: so far: steps run, behaviours first shown. recent_steps, recent_news: the
-    same, fading. passed: how far it is along, in steps over weight."""
+class Yield:
+    """What a strategy took and found: rounds, steps run, behaviours it was first to show."""
 
-    name: str
     rounds: int = 0
     steps: int = 0
     news: int = 0
+
+    @property
+    def per_thousand_steps(self) -> float:
+        return round(1000 * self.news / self.steps, 3) if self.steps else 0.0
+
+
+@dataclass
+class Strategy:
+    """total: its yield so far. recent_steps, recent_news: the same, fading. passed: how far it is
+    along, in steps over weight."""
+
+    name: str
+    total: Yield = field(default_factory=Yield)
     recent_steps: float = 1000.0
     recent_news: float = 1.0
     passed: float = 0.0
@@ -47,9 +58,9 @@ class Portfolio:
     def spent(self, name: str, steps: int, news: int) -> None:
         """A round of a strategy is over: what it took and what it found."""
         strategy = self.strategies[name]
-        strategy.rounds += 1
-        strategy.steps += steps
-        strategy.news += news
+        strategy.total.rounds += 1
+        strategy.total.steps += steps
+        strategy.total.news += news
         strategy.recent_steps = strategy.recent_steps * MEMORY + steps
         strategy.recent_news = strategy.recent_news * MEMORY + news
         strategy.passed += max(1, steps) / self.weight(name)
@@ -60,3 +71,7 @@ class Portfolio:
         total = sum(strategy.recent_yield for strategy in self.strategies.values())
         share = self.strategies[name].recent_yield / total if total else 0.0
         return self.floors[name] + max(0.0, left) * share
+
+    def yields(self) -> dict[str, Yield]:
+        """What each strategy took and found so far."""
+        return {name: replace(strategy.total) for name, strategy in self.strategies.items()}

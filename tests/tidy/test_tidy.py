@@ -38,6 +38,8 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.run": {"kstate.machine", "kstate.boot", "kstate.patches", "kstate.structs",
                  "kstate.syscalls", "fuzz.oracles", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.turns": {"kstate.machine", "fuzz.run", "fuzz.prog"},
+    "fuzz.access": {"kstate.machine", "fuzz.run"},
+    "fuzz.pairs": {"kstate.machine", "fuzz.access", "fuzz.run", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.conflict": {"kstate.machine", "fuzz.run", "fuzz.prog"},
     "fuzz.explore": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns"},
     "fuzz.coverage": {"kstate.machine", "kstate.structs", "kstate.syscalls", "fuzz.run",
@@ -56,7 +58,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
                    "fuzz.report", "fuzz.findings", "fuzz.sample", "fuzz.version"},
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.explore", "fuzz.crash", "fuzz.conflict",
-                      "fuzz.minimise", "fuzz.campaign"},
+                      "fuzz.minimise", "fuzz.access", "fuzz.pairs", "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
 ANYTHING = {"fuzz.cli", "fuzz.bench", "fuzz.__main__"}
