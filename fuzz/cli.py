@@ -734,9 +734,10 @@ def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_j
 
 @cli.command("bench")
 @click.argument("name", required=False)
+@click.option("--salt", default="", help="find: another set of seeds.")
 @json_option
-def bench_command(name: str | None, as_json: bool) -> int:
-    """Measure: steps, find, clean, matrix; without a name, list them.
+def bench_command(name: str | None, salt: str, as_json: bool) -> int:
+    """Measure: steps, find, clean, matrix, samplers; without a name, list them.
 
     \b
     Example:  kfuzz bench steps
@@ -747,8 +748,10 @@ def bench_command(name: str | None, as_json: bool) -> int:
         return OK
     if name not in benches.BENCHES:
         raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")
+    if salt and name != "find":
+        raise UserError("--salt is for the bench 'find'")
     ok = True
-    for record in benches.BENCHES[name]():
+    for record in benches.BENCHES[name](*([salt] if salt else [])):
         ok = ok and bool(record.get("ok", True))
         if as_json:
             emit(record)
