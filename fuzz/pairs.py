@@ -19,6 +19,8 @@ from fuzz.run import Outcome, run
 from fuzz.schedulers import Default
 from kstate.machine import Choices
 
+CPUS = 2
+
 Place = tuple[str, int]  # operation, number of the point
 Places = tuple[Place, Place]  # of two conflicting accesses, in order
 
@@ -117,36 +119,56 @@ def footprint(outcome: Outcome, cpu: int) -> list[Access]:
     return [access for access in accesses(outcome, cpu + 1) if access.operand < first_new]
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """Two operations that conflict in a state, the first on cpu0, the other on cpu1, and where."""
+
+    one: Op
+    other: Op
+    places: tuple[Places, ...]
+
+
+def measure_state(
+    index: Index, state: Program, ops: Sequence[Op], perform: Callable[[Program], Outcome]
+) -> list[Candidate]:
+    """Run each of `ops` alone from a state, on either of two CPUs, and compare any two of them.
+
+    Returns: those that conflict."""
+    done = [[footprint(perform(beside(state, cpu, op)), cpu) for op in ops] for cpu in range(CPUS)]
+    candidates = []
+    for at, op in enumerate(ops):
+        index.use(op.name, done[0][at])
+        for other_at in range(at, len(ops)):
+            other = ops[other_at]
+            places = index.add((op.name, done[0][at]), (other.name, done[1][other_at]))
+            if places:
+                candidates.append(Candidate(op, other, tuple(places)))
+    return candidates
+
+
 def measure(
-    states: Iterable[Program],
+    tests: Iterable[Program],
     rng: Random,
     *,
     names: Sequence[str] = NAMES,
     progress: Callable[[int], None] | None = None,
 ) -> Index:
-    """Run an operation of every kind alone from each state, on either of two CPUs, and compare any
-    two of them.
+    """Measure an operation of every kind in the state each test leads to before its task.
 
-    states: sequential tests; the state is what `init` leads to, and the last operation, known to do
-    something there, stands for its kind. Arguments of the others are drawn from those in use.
-    Left out: tests whose last operation is by a process that is not there before it."""
+    The last operation of a test, known to do something there, stands for its kind; arguments of the
+    others are drawn from those in use. Left out: tests whose last operation is by a process that is
+    not there before it."""
     index = Index()
-    for number, test in enumerate(states, 1):
+    for number, test in enumerate(tests, 1):
         last = test.tasks[0][-1]
         if last.process not in residents(test):
             continue
         ops = [last if name == last.name else resident_partner(rng, test, name) for name in names]
-        done = [
-            [
-                footprint(run(beside(test, cpu, op), None, Default(), Choices(), oracles=()), cpu)
-                for op in ops
-            ]
-            for cpu in (0, 1)
-        ]
-        for at, name in enumerate(names):
-            index.use(name, done[0][at])
-            for with_at in range(at, len(names)):
-                index.add((name, done[0][at]), (names[with_at], done[1][with_at]))
+        measure_state(index, test, ops, _run_alone)
         if progress is not None:
             progress(number)
     return index
+
+
+def _run_alone(program: Program) -> Outcome:
+    return run(program, None, Default(), Choices(), oracles=())

@@ -20,11 +20,11 @@ from random import Random
 
 from fuzz.access import Access, accesses, conflict
 from fuzz.campaign.directed import Directed
-from fuzz.campaign.growth import Entry, Growth, Hit
+from fuzz.campaign.growth import Entry, Growth, Hit, in_order
 from fuzz.campaign.portfolio import Portfolio
 from fuzz.coverage import Feature, features
 from fuzz.explore import Deviate, Deviation
-from fuzz.pairs import Index, beside, footprint, resident_partner, residents
+from fuzz.pairs import Candidate, Index, measure_state, resident_partner, residents
 from fuzz.prog.generate import NAMES, partner
 from fuzz.prog.prog import ChoicesSpec, Op, Program
 from fuzz.run import Outcome, run
@@ -33,9 +33,9 @@ from kstate.machine import Choices
 
 GROWING, EVENLY, RAREST = "growing", "pairing evenly", "pairing by rarity"
 SAMPLERS = ("random_walk(run=20)", "pct(depth=2)", "pct(depth=3)", "pos", "surw", "delay(delays=2)")
-FLOORS = {GROWING: 0.15, EVENLY: 0.3, RAREST: 0.1, **dict.fromkeys(SAMPLERS, 0.01)}
+FLOORS = {GROWING: 0.15, EVENLY: 0.2, RAREST: 0.25, **dict.fromkeys(SAMPLERS, 0.01)}
 SAMPLES_A_ROUND = 3
-CANDIDATES = 4  # operations measured alone, of which one is paired
+PAIRS_A_VISIT = 3
 POOL_MAX = 256
 TOURNAMENT = 8
 DRAWS_BITS = 16
@@ -48,6 +48,14 @@ class Pairing:
 
     rounds: int = 0
     news: int = 0
+
+
+@dataclass
+class State:
+    """What the operations before a test's task lead to. candidates: conflicts measured there that
+    were not tried yet; None before that."""
+
+    candidates: list[Candidate] | None = None
 
 
 @dataclass
@@ -70,6 +78,7 @@ class Campaign:
         self.growth = Growth(kernel, self.rng)
         self.directed = Directed(self.rng)
         self.index = Index()
+        self.states: dict[tuple[Op, ...], State] = {}
         self.pairings: dict[tuple[str, str], Pairing] = {}
         self.pool: list[Scheduled] = []
         self.portfolio = Portfolio((GROWING, EVENLY, RAREST, *SAMPLERS), FLOORS)
@@ -134,30 +143,71 @@ class Campaign:
         )
 
     def _pair_by_rarity(self) -> Iterator[Hit]:
-        """Measure some operations in a test's state; the one with the rarest conflict runs beside
-        its own. Each measurement is a sequential test too, and joins the corpus if it is new."""
+        """Of some states, the one with the conflict most worth a try. One is measured first if any
+        of them was not."""
         growth, rng = self.growth, self.rng
-        drawn = [rng.choice(self.corpus) for _ in range(TOURNAMENT)]
-        able = [e for e in drawn if e.program.tasks[0][0].process in residents(e.program)]
+        drawn = [rng.choice(self.corpus).program for _ in range(TOURNAMENT)]
+        able = [test for test in drawn if residents(test)]
         if not able:
             yield from growth.round()
             return
-        entry = min(able, key=lambda entry: (entry.drawn, -growth.rarity(entry)))
-        entry.drawn += 1
-        test = entry.program
-        own = test.tasks[0][0]
-        alone = beside(test, 1, own)
-        done = footprint(growth.ran(run(alone, None, Default(), Choices(), oracles=())), 1)
-        best: tuple[int, Op] | None = None
-        for name in rng.sample(NAMES, CANDIDATES):
-            op = resident_partner(rng, test, name)
-            outcome = yield from growth.try_test(replace(test, tasks=((op,),)), beside(test, 0, op))
-            found = self.index.add((own.name, done), (name, footprint(outcome, 0)))
-            seen = min((self.index.places[places] for places in found), default=0)
-            if found and (best is None or seen < best[0]):
-                best = seen, op
-        if best is not None:
-            yield from self._schedules(replace(test, tasks=((best[1],), (own,))))
+        for test in able:
+            if self._state(test).candidates is None:
+                yield from self._measure(test)
+                break
+        best = max(able, key=lambda test: self._worth(test)[0])
+        for _ in range(PAIRS_A_VISIT):
+            candidate = self._worth(best)[1]
+            if candidate is None:
+                break
+            tasks = ((candidate.one,), (candidate.other,))
+            yield from self._schedules(replace(best, tasks=tasks))
+            left = self._state(best).candidates
+            assert left is not None
+            left.remove(candidate)
+
+    def _worth(self, test: Program) -> tuple[float, Candidate | None]:
+        """The conflict in a state that is most worth a try: seen in few states, seldom tried."""
+        seen, tried = self.index.places, self.directed.tried
+        best: tuple[float, Candidate | None] = 0.0, None
+        for candidate in self._state(test).candidates or ():
+            worth = 0.0
+            for one, other in candidate.places:
+                tries = tried.get((*one, *other), 0) + tried.get((*other, *one), 0)
+                worth += 1 / (seen[one, other] * (1 + tries) ** 2)
+            if worth > best[0]:
+                best = worth, candidate
+        return best
+
+    def _state(self, test: Program) -> State:
+        return self.states.setdefault(test.init, State())
+
+    def _measure(self, test: Program) -> Iterator[Hit]:
+        """Run an operation of every kind from a state: what the corpus has found to do something
+        there, or else any. Each is a sequential test as well."""
+        growth, there, hits = self.growth, residents(test), list[Hit]()
+        known = {
+            op.name: op
+            for entry in self.corpus
+            if entry.program.init == test.init
+            for op in entry.program.tasks[0]
+            if op.process in there
+        }
+        ops = [
+            known[name] if name in known else resident_partner(self.rng, test, name)
+            for name in NAMES
+        ]
+
+        def perform(program: Program) -> Outcome:
+            outcome = growth.ran(run(program, None, Default(), Choices()))
+            if outcome.findings:
+                hits.append(Hit(program, outcome))
+            if program.tasks[0]:
+                growth.consider(in_order(program), features(program, outcome))
+            return outcome
+
+        self._state(test).candidates = measure_state(self.index, test, ops, perform)
+        yield from hits
 
     def _schedules(self, program: Program) -> Iterator[Hit]:
         """Run a program with each task first; then, if the tasks conflict, with preemptions."""

@@ -6,7 +6,7 @@ a run each. Counts of features, over all runs of a campaign, say what is rare.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -34,12 +34,11 @@ class Hit:
 @dataclass
 class Entry:
     """A test the corpus keeps. Its task is its last operation. paired: rounds it had with each kind
-    of operation beside it. drawn: rounds it had with whatever conflicts rarely."""
+    of operation beside it."""
 
     program: Program
     features: tuple[Feature, ...]
     paired: dict[str, int] = field(default_factory=dict)
-    drawn: int = 0
 
 
 class Growth:
@@ -63,23 +62,18 @@ class Growth:
             program = generate(rng, self.kernel)
         else:
             program = mutate(rng, self.entry().program, rng.choice(self.corpus).program)
-        yield from self.try_test(in_order(program))
-
-    def try_test(
-        self, program: Program, shown: Program | None = None
-    ) -> Generator[Hit, None, Outcome]:
-        """Run a sequential test, or what stands for it, and keep it if it behaves in a way no test
-        has. Returns the run."""
-        program, test = shown or program, program
+        program = in_order(program)
         outcome = self.ran(run(program, None, Default(), Choices()))
         if outcome.findings:
             yield Hit(program, outcome)
-        found = self.count(features(program, outcome))
-        new = found - self.sequential
+        self.consider(program, features(program, outcome))
+
+    def consider(self, test: Program, found: set[Feature]) -> None:
+        """Keep a sequential test if it has shown what no other has. found: what its run showed."""
+        new = self.count(found) - self.sequential
         self.sequential |= found
         if new and len(self.corpus) < CORPUS_MAX:
             self.corpus += self._trimmed(test, new)
-        return outcome
 
     def _trimmed(self, program: Program, new: set[Feature]) -> list[Entry]:
         """Drop every operation that the new features do not need. An entry for each that is left
