@@ -531,6 +531,33 @@ _TABLE: tuple[FindingInfo, ...] = (
         "WARNING: PageDirty(page)",
         "mm/filemap.c __delete_from_page_cache()",
     ),
+    _bug(
+        "bug-balloon-newpage-trylock",
+        "kernel BUG: newpage of a balloon page is locked by somebody else",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+        "7a-balloon",
+        "flags.locked",
+    ),
+    _bug(
+        "vm-bug-balloon-migrate-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked)",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+    ),
+    _bug(
+        "bug-balloon-enqueue-locked",
+        "BUG_ON(!trylock_page(page))",
+        "mm/balloon_compaction.c balloon_page_enqueue()",
+    ),
+    _bug(
+        "bug-balloon-dequeue-lost",
+        "BUG(): balloon pages are lost",
+        "mm/balloon_compaction.c balloon_page_dequeue()",
+    ),
+    FindingInfo(
+        "warn-balloon-not-movable",
+        "WARNING: not movable balloon page",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+    ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
     FindingInfo(

@@ -44,6 +44,9 @@ PAGE_FLAGS_CHECK_AT_FREE = (
     | PG_swapcache
 )
 
+# include/linux/mm.h: the mapcount of a balloon's page, counted from 0 as all mapcounts here
+PAGE_BALLOON_MAPCOUNT = -255
+
 # include/linux/mm.h
 VM_READ = 1 << 0
 VM_WRITE = 1 << 1

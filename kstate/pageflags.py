@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    PAGE_BALLOON_MAPCOUNT,
     PAGE_FLAG_NAMES,
     PG_active,
     PG_dirty,
@@ -363,5 +364,30 @@ def atomic_add_negative_mapcount(page: Page) -> bool:
 
 
 def page_private_refs(page: Page) -> int:
-    """page_has_private: the references that buffers hold. No buffers here yet."""
+    """page_has_private: the references that buffers hold. No buffers here yet: who has PG_private
+    is on the balloon's list, and never comes here."""
     return 1 if page._flags & PG_private else 0
+
+
+# ---- balloon pages: known by a mapcount that no mapping gives ----------------------------------
+
+_SET_BALLOON = Primitive("set_page_balloon", "mapcount")
+_CLEAR_BALLOON = Primitive("clear_page_balloon", "mapcount")
+
+
+def PageBalloon(page: Page) -> bool:
+    """Is it a balloon's? No step: it changes under the page lock only, and who looks without the
+    lock either looks again with it, or may take the page for either."""
+    return page._mapcount == PAGE_BALLOON_MAPCOUNT
+
+
+def SetPageBalloon(page: Page) -> None:
+    """__SetPageBalloon. Page locked."""
+    step(_SET_BALLOON, page)
+    page._mapcount = PAGE_BALLOON_MAPCOUNT
+
+
+def ClearPageBalloon(page: Page) -> None:
+    """__ClearPageBalloon. Page locked."""
+    step(_CLEAR_BALLOON, page)
+    page._mapcount = 0

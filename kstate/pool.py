@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from kstate.flags import EAGAIN, EBUSY, ENOENT, MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
 from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
-from kstate.mm import memory, migrate, swap
+from kstate.mm import compaction, memory, migrate, swap
 from kstate.pageflags import (
     ClearPageLRU,
+    PageBalloon,
     PageLRU,
     get_page_unless_zero,
     lock_page,
@@ -67,6 +68,10 @@ def pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     spin_unlock_irq(zone.lru_lock)
     if not pages:
         return EBUSY
+    return _migrate_into_pool(k, pages)
+
+
+def _migrate_into_pool(k: Kernel, pages: list[Page]) -> int:
     failed, _ = migrate.migrate_pages(
         k,
         pages,
@@ -78,6 +83,24 @@ def pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
         migrate.putback_movable_pages(k, pages)
         return failed if failed < 0 else EAGAIN
     return 0
+
+
+def balloon_migrate(k: Kernel) -> int:
+    """Migrate the balloon page with the lowest number, found by it as compaction finds one.
+
+    Source:   mm/compaction.c compact_zone(), isolate_migratepages_block(), v4.3, for one page.
+    Context:  process context.
+    Returns:  0; -ENOENT: the balloon is flat; -EBUSY: its pages are locked or isolated; -EAGAIN:
+              not migrated; -ENOMEM: the pool is empty.
+    """
+    ballooned = sorted(pfn for pfn, page in k.pages.items() if PageBalloon(page))
+    if not ballooned:
+        return ENOENT
+    for pfn in ballooned:
+        pages = compaction.isolate_balloon_page(k, k.pages[pfn])
+        if pages:
+            return _migrate_into_pool(k, pages)
+    return EBUSY
 
 
 def pool_lookup(k: Kernel, number: int) -> int:

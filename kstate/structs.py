@@ -34,6 +34,8 @@ LRU_LOCK = SpinLockClass("lru_lock", irq=True)
 TREE_LOCK = SpinLockClass("tree_lock", irq=True)
 LRU_ADD_DRAIN_MUTEX = MutexClass("lru_add_drain_all")
 POOL_LOCK = SpinLockClass("pool_lock")
+BALLOON_LOCK = MutexClass("balloon_lock")
+BALLOON_PAGES_LOCK = SpinLockClass("balloon_pages_lock", irq=True)
 MMAP_SEM = RwSemClass("mmap_sem")
 SWAP_LOCK = SpinLockClass("swap_lock")
 PRIVATE_LOCK = SpinLockClass("private_lock")
@@ -839,16 +841,47 @@ class Pool:
         return "pool"
 
 
+class BalloonDevInfo:
+    """struct balloon_dev_info and struct virtio_balloon: pages given to the host.
+
+    pages: its list, latest first. isolated_pages: taken off it to be migrated. num_pages: both.
+    """
+
+    __slots__ = (
+        "balloon_lock",
+        "id",
+        "isolated_pages",
+        "machine",
+        "num_pages",
+        "pages",
+        "pages_lock",
+    )
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.pages: list[Page] = []
+        self.isolated_pages = 0
+        self.num_pages = 0
+        self.balloon_lock = Mutex(machine, BALLOON_LOCK, "balloon_lock")
+        self.pages_lock = SpinLock(machine, BALLOON_PAGES_LOCK, "balloon_pages_lock")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return "balloon"
+
+
 class Kernel:
     """All of it: what every function of kstate/mm is given as `k`.
 
     patches: what this kernel has; tested by the toggles. pages: every page that was ever used, by
     pfn. *_pvecs: one a CPU. events: vmstat event counters. tokens_count: writes so far, the last
     token given. dirtied: how often each task, by index, has had a page counted as dirtied.
+    balloon: None until somebody inflates it.
     """
 
     __slots__ = (
         "activate_page_pvecs",
+        "balloon",
         "dirtied",
         "events",
         "files",
@@ -883,6 +916,7 @@ class Kernel:
         self.swap = SwapInfo(machine, SWAP_SLOTS)
         self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
         self.pool = Pool(machine)
+        self.balloon: BalloonDevInfo | None = None
 
     def count_vm_event(self, event: str, number: int = 1) -> None:
         self.events[event] = self.events.get(event, 0) + number

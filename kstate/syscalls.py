@@ -35,6 +35,7 @@ from kstate.fs import drop_caches, ext2, task_mmu
 from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
+    balloon_compaction,
     compaction,
     madvise,
     memory,
@@ -265,6 +266,18 @@ def op_pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     return pool.pool_migrate(k, mm, address)
 
 
+def op_inflate(k: Kernel, mm: MmStruct) -> int:
+    return balloon_compaction.fill_balloon(k)
+
+
+def op_deflate(k: Kernel, mm: MmStruct) -> int:
+    return balloon_compaction.leak_balloon(k)
+
+
+def op_balloon_migrate(k: Kernel, mm: MmStruct) -> int:
+    return pool.balloon_migrate(k)
+
+
 def op_pool_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
     return pool.pool_lookup(k, number)
 
@@ -457,6 +470,31 @@ OPERATIONS: dict[str, Operation] = {
             "mm/memory-failure.c memory_failure()",
             "0; -2 no such page, or it is free",
             op_pool_lookup,
+        ),
+        Operation(
+            "inflate",
+            (),
+            "the balloon driver takes one page more and gives it to the host",
+            "mm/balloon_compaction.c balloon_page_enqueue()",
+            "0; -12 no memory",
+            op_inflate,
+        ),
+        Operation(
+            "deflate",
+            (),
+            "the balloon driver gives one page back",
+            "mm/balloon_compaction.c balloon_page_dequeue()",
+            "0; -2 the balloon is flat; -11 its pages are locked or isolated",
+            op_deflate,
+        ),
+        Operation(
+            "balloon_migrate",
+            (),
+            "migrate a page of the balloon into a page of the pool, found by pfn",
+            "mm/migrate.c migrate_pages()",
+            "0; -2 the balloon is flat; -16 its pages are locked or isolated; -11 not migrated; "
+            "-12 the pool is empty",
+            op_balloon_migrate,
         ),
     )
 }

@@ -11,7 +11,7 @@ from kstate.structs import AnonVma, Kernel, Page
 
 
 class RefcountIsAccountedFor:
-    """References = present ptes + 1 if in a page cache + 1 if free in the pool.
+    """References = present ptes + 1 if in a page cache, or free in the pool, or in the balloon.
 
     Invariant:   kernel-reference I7, when nothing is pinned any more.
     Not checked: mid-run, where pins and isolations come and go.
@@ -31,6 +31,8 @@ class RefcountIsAccountedFor:
             if isinstance(page, Page)
         }
         pooled = {page.pfn for page in k.pool.free}
+        if k.balloon is not None:
+            pooled |= {page.pfn for page in k.balloon.pages}
         for page in k.pages.values():
             expected = (
                 len(state.mappings.get(page.pfn, ())) + (page.pfn in cached) + (page.pfn in pooled)
@@ -45,7 +47,8 @@ class RefcountIsAccountedFor:
 
 
 class MapcountIsNumberOfPtes:
-    """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it.
+    """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it. The
+    mapcount of a balloon's page is a mark.
 
     Invariant:   kernel-reference I6.
     Not checked: mid-run, under the ptl of a pte that is being changed.
@@ -62,7 +65,7 @@ class MapcountIsNumberOfPtes:
         file = dict(anon)
         for page in k.pages.values():
             ptes = len(state.mappings.get(page.pfn, ()))
-            if page._mapcount != ptes:
+            if page._mapcount != ptes and not (k.balloon is not None and page in k.balloon.pages):
                 yield Report(
                     self.id,
                     f"{page.label()} has mapcount {page._mapcount}, {ptes} ptes map it",

@@ -45,13 +45,26 @@ from kstate.machine import (
     spin_unlock_irq,
     up_read,
 )
-from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, util, vmscan
+from kstate.mm import (
+    balloon_compaction,
+    gup,
+    memory,
+    mlock,
+    mmap,
+    page_alloc,
+    page_writeback,
+    rmap,
+    swap,
+    util,
+    vmscan,
+)
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
     ClearPageSwapBacked,
     ClearPageSwapCache,
     PageAnon,
+    PageBalloon,
     PageDirty,
     PageReferenced,
     PageSwapBacked,
@@ -84,6 +97,7 @@ from kstate.pageflags import (
     wait_on_page_writeback,
 )
 from kstate.patches import (
+    FIX_BALLOON_NEWPAGE,
     MUT_7B,
     MUT_7C,
     MUT_8B,
@@ -147,7 +161,10 @@ def putback_movable_pages(k: Kernel, pages: list[Page]) -> None:
     """
     for page in pages:
         page.zone.stat[vmscan.isolated_counter(page)] -= 1
-        vmscan.putback_lru_page(k, page)
+        if PageBalloon(page):
+            balloon_compaction.balloon_page_putback(k, page)
+        else:
+            vmscan.putback_lru_page(k, page)
 
 
 def remove_migration_pte(k: Kernel, new: Page, vma: VmAreaStruct, address: int, old: Page) -> int:
@@ -462,7 +479,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: balloon pages, KSM, orphaned pages with buffers.
+    Left out: KSM, orphaned pages with buffers.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -490,6 +507,13 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
                 _put(anon_vma)
             unlock_page(page)
             return rc
+    if PageBalloon(page):
+        rc = balloon_compaction.balloon_page_migrate(k, newpage, page)
+        if P07 in k.patches:
+            unlock_page(newpage)
+        _put(anon_vma)
+        unlock_page(page)
+        return rc
     page_was_mapped = orphan = False
     if page.mapping is None:
         orphan = page_private_refs(page) != 0  # with buffers, which the next round finds without
@@ -532,16 +556,18 @@ def unmap_and_move(
 ) -> tuple[int, int]:
     """Migrate one page of a list.
 
-    Source:   mm/migrate.c unmap_and_move(), v4.3.    Patches: P06, P11, 8bdd63809160.
+    Source:   mm/migrate.c unmap_and_move(), v4.3.
+                                      Patches: P06, P11, 8bdd63809160, fix:balloon-newpage.
     Context:  page isolated by the caller.
     Returns:  (rc, status): rc as __unmap_and_move, or -ENOMEM; where it is not -EAGAIN the page is
               off the list. status: the node it is on now, or rc.
-    Left out: huge pages, balloon pages, soft offlining.
+    Left out: transparent huge pages, soft offlining.
     """
     newpage = get_new_page(page)
     if newpage is None:
         return ENOMEM, ENOMEM
     was_mlocked = page._flags & PG_mlocked != 0
+    balloon = PageBalloon(page)  # cannot change while it is isolated
     k.machine.note("migration-begin", page, newpage)
     rc = 0
     if page_count(page) != 1:  # else it was freed under us
@@ -558,11 +584,15 @@ def unmap_and_move(
         unused = put_new_page is not None
     else:
         unused = rc != MIGRATEPAGE_SUCCESS and put_new_page is not None
+    if FIX_BALLOON_NEWPAGE not in k.patches:
+        balloon = PageBalloon(newpage)  # if nobody has moved it on, or deflated, since its unlock
     if unused and put_new_page is not None:
         if P11 not in k.patches:
             if C_8bdd63809160 in k.patches:
                 ClearPageSwapBacked(newpage)
         put_new_page(newpage)
+    elif balloon:
+        swap.put_page(k, newpage)  # the balloon has a reference of its own
     else:
         vmscan.putback_lru_page(k, newpage)
     return rc, status
