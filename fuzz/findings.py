@@ -558,6 +558,38 @@ _TABLE: tuple[FindingInfo, ...] = (
         "WARNING: not movable balloon page",
         "mm/balloon_compaction.c balloon_page_migrate()",
     ),
+    _bug(
+        "bug-hugetlb-null-mapping",
+        "a huge page without a mapping is moved as one of hugetlbfs",
+        "mm/migrate.c migrate_huge_page_move_mapping()",
+        "11d",
+    ),
+    _bug("bug-free-huge-page-count", "BUG_ON(page_count(page))", "mm/hugetlb.c free_huge_page()"),
+    _bug(
+        "bug-free-huge-page-mapcount",
+        "BUG_ON(page_mapcount(page))",
+        "mm/hugetlb.c free_huge_page()",
+    ),
+    _bug(
+        "vm-bug-isolate-huge-page",
+        "VM_BUG_ON_PAGE(!PageHead(page))",
+        "mm/hugetlb.c isolate_huge_page()",
+    ),
+    _bug(
+        "vm-bug-putback-huge-page",
+        "VM_BUG_ON_PAGE(!PageHead(page))",
+        "mm/hugetlb.c putback_active_hugepage()",
+    ),
+    _bug(
+        "bug-hugepage-anon-rmap-unlocked",
+        "BUG_ON(!PageLocked(page))",
+        "mm/rmap.c hugepage_add_anon_rmap()",
+    ),
+    _bug(
+        "bug-hugepage-new-anon-rmap-address",
+        "BUG_ON(address outside vma)",
+        "mm/rmap.c hugepage_add_new_anon_rmap()",
+    ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),
     FindingInfo(

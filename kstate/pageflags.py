@@ -12,6 +12,8 @@ from kstate.flags import (
     PAGE_FLAG_NAMES,
     PG_active,
     PG_dirty,
+    PG_head,
+    PG_huge_active,
     PG_locked,
     PG_lru,
     PG_mlocked,
@@ -129,6 +131,9 @@ TestClearPageReclaim = _test_and_clear(PG_reclaim)
 PagePrivate = _tester(PG_private)
 SetPagePrivate = _setter(PG_private)
 ClearPagePrivate = _clearer(PG_private)
+PageHugeActive = _tester(PG_huge_active)
+SetPageHugeActive = _setter(PG_huge_active)
+ClearPageHugeActive = _clearer(PG_huge_active)
 
 _CLEAR_MLOCKED = Primitive("test_and_clear_bit", "flags.mlocked", results=1)
 
@@ -142,6 +147,11 @@ def TestClearPageMlocked(page: Page) -> bool:
         page.cleared_mlocked = (page.machine.current.index, len(log))
     log.append(was)
     return was
+
+
+def PageHuge(page: Page) -> bool:
+    """Is it hugetlb's? No step: it is one for good, or never."""
+    return page._flags & PG_head != 0
 
 
 def PageAnon(page: Page) -> bool:

@@ -27,8 +27,10 @@ from kstate.flags import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
+    VM_HUGETLB,
     VM_READ,
     VM_SHARED,
+    VM_SPECIAL,
     VM_WRITE,
 )
 from kstate.fs import drop_caches, ext2, task_mmu
@@ -37,6 +39,7 @@ from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
     balloon_compaction,
     compaction,
+    hugetlb,
     madvise,
     memory,
     migrate,
@@ -59,12 +62,15 @@ from kstate.structs import (
 SLOTS_COUNT = 4
 SLOT_PAGES = 2
 SLOT_STRIDE = 16  # a fault-around window of its own for each slot
+HUGETLBFS = "hugetlbfs"
 KINDS = {
     "anon": (None, 0),
     "tmpfs_shared": ("f0", VM_SHARED),
     "tmpfs_private": ("f0", 0),
     "ext2_shared": ("f1", VM_SHARED),
     "ext2_private": ("f1", 0),
+    "hugetlb_shared": (HUGETLBFS, VM_SHARED | VM_HUGETLB | VM_SPECIAL),
+    "hugetlb_private": (None, VM_HUGETLB | VM_SPECIAL),
 }
 FILES = {"f0": "tmpfs", "f1": "ext2"}
 PROTECTIONS = ("ro", "rw")
@@ -131,15 +137,16 @@ def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
 
 
 def op_map(k: Kernel, mm: MmStruct, start: int, kind: str) -> int:
-    file, shared = KINDS[kind]
+    file, flags = KINDS[kind]
+    mapping = hugetlb.hstate(k).file if file == HUGETLBFS else k.files[file] if file else None
     down_write(mm.mmap_sem)
     ret = mmap.mmap_region(
         k,
         mm,
         start,
         start + SLOT_PAGES,
-        VM_READ | VM_WRITE | shared,
-        k.files[file] if file else None,
+        VM_READ | VM_WRITE | flags,
+        mapping,
         0,
     )
     up_write(mm.mmap_sem)
@@ -279,7 +286,15 @@ def op_balloon_migrate(k: Kernel, mm: MmStruct) -> int:
 
 
 def op_pool_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
-    return pool.pool_lookup(k, number)
+    return pool.pool_lookup(k, k.pool, number)
+
+
+def op_huge_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
+    return pool.huge_migrate(k, mm, address)
+
+
+def op_huge_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
+    return pool.pool_lookup(k, hugetlb.hstate(k).pool, number)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -289,7 +304,8 @@ OPERATIONS: dict[str, Operation] = {
             "map",
             (SLOT, KIND),
             "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
-            "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), from offset 0",
+            "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), hugetlb_shared (a "
+            "file of hugetlbfs), from offset 0, or hugetlb_private; those are of two huge pages",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -495,6 +511,24 @@ OPERATIONS: dict[str, Operation] = {
             "0; -2 the balloon is flat; -16 its pages are locked or isolated; -11 not migrated; "
             "-12 the pool is empty",
             op_balloon_migrate,
+        ),
+        Operation(
+            "huge_migrate",
+            (PAGE,),
+            "migrate the huge page mapped here into a huge page of a pool, found by pfn, holding "
+            "no mmap_sem",
+            "mm/migrate.c migrate_pages()",
+            "0; -2 no huge page mapped; -16 isolated already; -11 not migrated; -12 the pool is "
+            "empty",
+            op_huge_migrate,
+        ),
+        Operation(
+            "huge_lookup",
+            (POOL,),
+            "look at a huge page of the pool as a previous user would: reference, lock, unlock",
+            "mm/memory-failure.c memory_failure()",
+            "0; -2 no such page, or it is free",
+            op_huge_lookup,
         ),
     )
 }

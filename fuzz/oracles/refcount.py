@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
-from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
+from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED, PG_head
 from kstate.machine import Report
 from kstate.structs import AnonVma, Kernel, Page
 
@@ -24,15 +24,20 @@ class RefcountIsAccountedFor:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         k = state.k
+        files = [*k.files.values(), k.swap.space]
+        if k.hugetlb is not None:
+            files.append(k.hugetlb.file)
         cached = {
             page.pfn
-            for mapping in (*k.files.values(), k.swap.space)
+            for mapping in files
             for page in mapping._page_tree.values()
             if isinstance(page, Page)
         }
         pooled = {page.pfn for page in k.pool.free}
         if k.balloon is not None:
             pooled |= {page.pfn for page in k.balloon.pages}
+        if k.hugetlb is not None:
+            pooled |= {page.pfn for page in k.hugetlb.pool.free}
         for page in k.pages.values():
             expected = (
                 len(state.mappings.get(page.pfn, ())) + (page.pfn in cached) + (page.pfn in pooled)
@@ -48,7 +53,7 @@ class RefcountIsAccountedFor:
 
 class MapcountIsNumberOfPtes:
     """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it. The
-    mapcount of a balloon's page is a mark.
+    mapcount of a balloon's page is a mark, and huge pages are not counted.
 
     Invariant:   kernel-reference I6.
     Not checked: mid-run, under the ptl of a pte that is being changed.
@@ -72,7 +77,7 @@ class MapcountIsNumberOfPtes:
                     "oracle",
                     (page.label(),),
                 )
-            if page._mapcount > 0:
+            if page._mapcount > 0 and not page._flags & PG_head:
                 of = anon if isinstance(page._mapping, AnonVma) else file
                 of[page.zone.node] += 1
         for zone in k.zones:

@@ -27,6 +27,7 @@ from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
     PageDirty,
+    PageHuge,
     PageReclaim,
     PageSwapBacked,
     PageUptodate,
@@ -129,7 +130,8 @@ def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> b
         put_page_testzero(page)
         return False
     radix_tree_store(mapping, index, page)
-    page.zone.stat[NR_FILE_PAGES] += 1
+    if not PageHuge(page):
+        page.zone.stat[NR_FILE_PAGES] += 1
     spin_unlock_irq(mapping.tree_lock)
     return True
 

@@ -21,8 +21,9 @@ KINDS = {"finding", "absent", "trace", "count"}
 ROWS = """
 1/12 2a-M 2a-R 2b-i/munlock 2b-i/munlock-x1 2b-i/reclaim 2b-iii/anon 2b-iii/file 2c
 2c/reclaim 2d 2d/munmap 2e 2f 2g 2h 2i/mm-users 2i/trylock-under-ptl 2j 2k 3a 3b 3c 3d
-3e e6c509f85455 6a 6c 7a 7a-balloon 7b 7c 8a 8b/zap 8b/fork 8c 9a 10a 10b 10c 10d 10e 11a 11b 11c
-12a 12b 12c 12e X1 X7a X7b X7c X8 X-balloon
+3e e6c509f85455 6-hugetlb 6a 6c 7a 7a-balloon 7a-hugetlb 7b 7c
+8a 8b/zap 8b/fork 8c 9a 10a 10b 10c 10d 10e 11a 11b 11c 11d
+12a 12b 12c 12e 12f X1 X7a X7b X7c X8 X-balloon
 """
 
 

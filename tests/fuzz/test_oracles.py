@@ -30,6 +30,7 @@ from kstate.machine import KernelBug, Machine
 from kstate.mm import (
     balloon_compaction,
     filemap,
+    hugetlb,
     memory,
     migrate,
     mlock,
@@ -403,6 +404,11 @@ def enqueue_locked(k: Kernel, page: Page) -> None:
         page_alloc.alloc_page = original
 
 
+def mapped_free(k: Kernel, page: Page) -> None:
+    page._mapcount, page._refcount = 1, 0
+    hugetlb.free_huge_page(k, page)
+
+
 BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "bug-mlock-vma-page-unlocked": mlock.mlock_vma_page,
     "bug-munlock-vma-page-unlocked": mlock.munlock_vma_page,
@@ -492,6 +498,15 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
         0, lambda k, p: shmem.shmem_writepage(k, k.files["f0"], p)),
     "bug-shmem-writepage-mapped": in_tmpfs(PG_locked | PG_uptodate, writepage_mapped),
     "vm-bug-move-active-pages": moved_back_active,
+    "bug-hugetlb-null-mapping": lambda k, p: migrate.migrate_huge_page_move_mapping(
+        k, None, p, p),
+    "bug-free-huge-page-count": hugetlb.free_huge_page,
+    "bug-free-huge-page-mapcount": mapped_free,
+    "vm-bug-isolate-huge-page": hugetlb.isolate_huge_page,
+    "vm-bug-putback-huge-page": hugetlb.putback_active_hugepage,
+    "bug-hugepage-anon-rmap-unlocked": lambda k, p: rmap.hugepage_add_anon_rmap(p, vma_of(k), 0),
+    "bug-hugepage-new-anon-rmap-address": lambda k, p: rmap.hugepage_add_new_anon_rmap(
+        p, vma_of(k), 99),
     "bug-balloon-newpage-trylock": having(
         PG_locked, lambda k, p: k.__setattr__("patches", frozenset())
         or balloon_compaction.balloon_page_migrate(k, p, p)),
