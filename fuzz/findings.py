@@ -239,7 +239,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "bug-newpage-trylock",
         "kernel BUG: newpage is locked by somebody else",
         "mm/migrate.c move_to_new_page()",
-        "7a",
+        "7a 7a-hugetlb",
         "flags.locked",
     ),
     _bug(
@@ -334,6 +334,8 @@ _TABLE: tuple[FindingInfo, ...] = (
         "vm-bug-pagevec-lru-add",
         "VM_BUG_ON_PAGE(PageLRU(page))",
         "mm/swap.c __pagevec_lru_add_fn()",
+        "X-balloon",
+        "flags.lru",
     ),
     _bug("vm-bug-release-pages-lru", "VM_BUG_ON_PAGE(!PageLRU(page))", "mm/swap.c release_pages()"),
     _bug(
