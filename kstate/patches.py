@@ -51,6 +51,7 @@ ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
+FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -95,7 +96,7 @@ TABLE: tuple[Patch, ...] = (
         7,
         "04:59",
         "mm: page migration trylock newpage at same level as oldpage",
-        files=("migrate.py",),
+        files=("balloon_compaction.py", "migrate.py"),
         modelled=True,
     ),
     _series(
@@ -271,6 +272,13 @@ TABLE: tuple[Patch, ...] = (
         files=("task_mmu.py",),
         modelled=True,
     ),
+    Patch(
+        FIX_BALLOON_NEWPAGE,
+        "fix:balloon-newpage",
+        "whether newpage is a balloon's is known before others can move it",
+        files=("migrate.py",),
+        modelled=True,
+    ),
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
@@ -281,7 +289,10 @@ SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
-CLEAN = "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:clear-refs-write-entry+fix:peek-under-ptl"
+CLEAN = (
+    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
+    "+fix:peek-under-ptl"
+)
 
 
 class SpecError(ValueError):

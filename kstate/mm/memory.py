@@ -23,6 +23,7 @@ from kstate.flags import (
 from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
 from kstate.mm import (
     filemap,
+    hugetlb,
     memcontrol,
     migrate,
     mlock,
@@ -89,8 +90,10 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the ptl.
     Returns:  VM_FAULT_* bits; 0 means try the access again, VM_FAULT_FROZEN once what was met
               half-way has changed.
-    Left out: huge pages, NUMA hinting, userfaultfd.
+    Left out: transparent huge pages, NUMA hinting, userfaultfd.
     """
+    if vma.hugetlb:
+        return hugetlb.hugetlb_fault(k, vma, address, flags)
     pte = pte_offset(vma.vm_mm, address)
     entry = pte.value
     if entry.kind == NONE:
@@ -545,8 +548,11 @@ def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> Non
     Source:   mm/memory.c copy_page_range(), copy_pte_range(), copy_one_pte(), v4.3.
     Context:  both mmap_sems held for write; takes both ptls, the child's first.
     Bugs:     BUG: a migration entry whose page is not locked.
-    Left out: breaks for waiters; hugetlb.
+    Left out: breaks for waiters.
     """
+    if parent.hugetlb:
+        hugetlb.copy_hugetlb_page_range(k, child, parent)
+        return
     if parent.anon_vma is None:
         return  # faults will fill it in
     src, dst = parent.vm_mm, child.vm_mm
@@ -641,6 +647,8 @@ def unmap_page_range(
     Returns:  the gathered pages: their references are to be dropped once the TLB is flushed.
     Bugs:     BUG: a migration entry whose page is not locked. Reports Bad page map.
     """
+    if vma.hugetlb:
+        return hugetlb.__unmap_hugepage_range(k, vma, start, end)
     mm = vma.vm_mm
     gathered: list[Page] = []
     force_flush = False
@@ -717,7 +725,8 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     mapping = vma.vm_file
     if mapping is None:
         return not vm_flags & VM_SOFTDIRTY
-    return not mapping.shmem or not vm_flags & VM_SOFTDIRTY
+    told_of_writes = not mapping.shmem and mapping.fs != "hugetlbfs"
+    return told_of_writes or not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:
