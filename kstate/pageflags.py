@@ -25,10 +25,11 @@ from kstate.flags import (
 )
 from kstate.machine import LOAD, KernelBug, Primitive, Task, step
 from kstate.machine.machine import atomic_context, calling_function, might_sleep
-from kstate.structs import LOAD_MAPPING, AnonVma, Page
+from kstate.structs import LOAD_MAPPING, AnonVma, Page, StableNode
 
 PageOp = Callable[[Page], None]
 PageTest = Callable[[Page], bool]
+ANON = (AnonVma, StableNode)  # what the mapping of an anonymous page is one of
 
 
 def _tester(bit: int) -> PageTest:
@@ -145,6 +146,22 @@ def TestClearPageMlocked(page: Page) -> bool:
 
 def PageAnon(page: Page) -> bool:
     """Is it an anonymous page? Asked of page->mapping."""
+    log = step(LOAD_MAPPING, page)
+    mapping = page._mapping
+    log.append(-1 if mapping is None else mapping.id)
+    return isinstance(mapping, ANON)
+
+
+def PageKsm(page: Page) -> bool:
+    """Was it merged with others that hold the same? Asked of page->mapping."""
+    log = step(LOAD_MAPPING, page)
+    mapping = page._mapping
+    log.append(-1 if mapping is None else mapping.id)
+    return isinstance(mapping, StableNode)
+
+
+def PageAnonNotKsm(page: Page) -> bool:
+    """PageAnon(page) && !PageKsm(page), in one look at page->mapping."""
     log = step(LOAD_MAPPING, page)
     mapping = page._mapping
     log.append(-1 if mapping is None else mapping.id)

@@ -231,7 +231,13 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
         mail="quoted by Kirill A. Shutemov, 2015-09-14",
     ),
-    Patch(FIX_KSM_MLOCK_PTL, "fix:ksm-mlock-ptl", "KSM marks pages under the pte lock (X4)"),
+    Patch(
+        FIX_KSM_MLOCK_PTL,
+        "fix:ksm-mlock-ptl",
+        "KSM marks pages under the pte lock (X4)",
+        files=("ksm.py",),
+        modelled=True,
+    ),
     Patch(
         FIX_PEEK_UNDER_PTL,
         "fix:peek-under-ptl",
@@ -256,7 +262,7 @@ SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
-CLEAN = "v4.4+70feee0e1ef3+fix:clear-refs-write-entry+fix:peek-under-ptl"
+CLEAN = "v4.4+70feee0e1ef3+fix:clear-refs-write-entry+fix:ksm-mlock-ptl+fix:peek-under-ptl"
 
 
 class SpecError(ValueError):

@@ -38,6 +38,7 @@ MMAP_SEM = RwSemClass("mmap_sem")
 SWAP_LOCK = SpinLockClass("swap_lock")
 PRIVATE_LOCK = SpinLockClass("private_lock")
 I_MUTEX = MutexClass("i_mutex")
+KSM_THREAD_MUTEX = MutexClass("ksm_thread_mutex")
 I_MMAP_RWSEM = RwSemClass("i_mmap_rwsem")
 ANON_VMA_RWSEM = RwSemClass("anon_vma_rwsem")
 
@@ -46,6 +47,9 @@ _LOAD_VM_FLAGS = Primitive("load", "vm_flags", LOAD, results=1)
 _STORE_VM_FLAGS = Primitive("store", "vm_flags", results=1)
 LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
 _STORE_MAPPING = Primitive("store", "mapping", results=1)
+_LOAD_CONTENT = Primitive("memcmp", "content", LOAD, results=1)
+_LOAD_KPFN = Primitive("load", "kpfn", LOAD, results=1)
+_STORE_KPFN = Primitive("store", "kpfn", results=1)
 _LOAD_PRIVATE = Primitive("load", "private", LOAD, results=1)
 _STORE_PRIVATE = Primitive("store", "private", results=1)
 _LOAD_I_SIZE = Primitive("load", "i_size", LOAD, results=1)
@@ -84,7 +88,8 @@ _DEC_ANON_VMA = Primitive("atomic_dec_and_test", "anon_vma.refcount", results=1)
 class Page:
     """struct page. `_mapcount` counts from 0 (the kernel's starts at -1).
 
-    _mapping: an AnonVma (then the page is PageAnon), an AddressSpace, or None.
+    _mapping: an AnonVma or a StableNode (then the page is PageAnon; PageKsm with the latter), an
+    AddressSpace, or None.
     _private: the swap entry of a page in the swap cache.
     _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
     lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
@@ -114,7 +119,7 @@ class Page:
         self._flags = 0
         self._refcount = 0
         self._mapcount = 0
-        self._mapping: AddressSpace | AnonVma | None = None
+        self._mapping: AddressSpace | AnonVma | StableNode | None = None
         self._index = 0
         self._private = 0
         self._token = 0
@@ -131,14 +136,14 @@ class Page:
         return [name for bit, name in PAGE_FLAG_NAMES.items() if self._flags & bit]
 
     @property
-    def mapping(self) -> AddressSpace | AnonVma | None:
+    def mapping(self) -> AddressSpace | AnonVma | StableNode | None:
         log = step(LOAD_MAPPING, self)
         value = self._mapping
         log.append(-1 if value is None else value.id)
         return value
 
     @mapping.setter
-    def mapping(self, value: AddressSpace | AnonVma | None) -> None:
+    def mapping(self, value: AddressSpace | AnonVma | StableNode | None) -> None:
         log = step(_STORE_MAPPING, self)
         log.append(-1 if value is None else value.id)
         self._mapping = value
@@ -372,7 +377,8 @@ class MmStruct:
 
     page_table_lock: one ptl for the whole address space, which fits in one page table here.
     vmas: by address. rss: file pages, anonymous pages, swap entries. _users: mm_users, the
-    process itself and each of its threads at work. _exiting: it takes no new threads.
+    process itself and each of its threads at work. _exiting: it takes no new threads. mergeable:
+    MMF_VM_MERGEABLE, ksmd may be at work in it.
     """
 
     __slots__ = (
@@ -381,6 +387,7 @@ class MmStruct:
         "id",
         "locked_vm",
         "machine",
+        "mergeable",
         "mmap_sem",
         "name",
         "page_table_lock",
@@ -400,6 +407,7 @@ class MmStruct:
         self.locked_vm = 0
         self._users = 1
         self._exiting = False
+        self.mergeable = False
         self.id = machine.register(self)
 
     def label(self) -> str:
@@ -500,6 +508,75 @@ def atomic_dec_and_test(anon_vma: AnonVma) -> bool:
     anon_vma._refcount -= 1
     log.append(anon_vma._refcount)
     return anon_vma._refcount == 0
+
+
+class StableNode:
+    """struct stable_node: what a KSM page's mapping points to, in place of an anon_vma.
+
+    _page: the page its kpfn is the number of. items: the places that were merged, latest first;
+    the page lock of that page protects them.
+    """
+
+    __slots__ = ("_page", "id", "items", "machine")
+
+    def __init__(self, machine: Machine, page: Page) -> None:
+        self.machine = machine
+        self._page = page
+        self.items: list[RmapItem] = []
+        self.id: int = machine.register(self)
+
+    def label(self) -> str:
+        return f"stable_node{self.id}"
+
+    @property
+    def kpage(self) -> Page:
+        """pfn_to_page(kpfn)."""
+        step(_LOAD_KPFN, self).append(self._page.pfn)
+        return self._page
+
+    @kpage.setter
+    def kpage(self, page: Page) -> None:
+        step(_STORE_KPFN, self).append(page.pfn)
+        self._page = page
+
+
+# The mapping of a KSM page that has no stable node: not yet, or no more.
+NO_STABLE_NODE = StableNode.__new__(StableNode)
+NO_STABLE_NODE.id = -2
+NO_STABLE_NODE.items = []
+
+
+class RmapItem:
+    """struct rmap_item: one address that ksmd has looked at. anon_vma: with a reference, and
+    node: whose items it is among, once its page is merged."""
+
+    __slots__ = ("address", "anon_vma", "mm", "node")
+
+    def __init__(self, mm: MmStruct, address: int) -> None:
+        self.mm = mm
+        self.address = address
+        self.anon_vma: AnonVma | None = None
+        self.node: StableNode | None = None
+
+
+class Ksm:
+    """What mm/ksm.c keeps in globals. stable_tree: in order of insertion. rmap_items: by id of the
+    address space and page number. mutex: ksm_thread_mutex, one ksmd works at a time."""
+
+    __slots__ = ("mutex", "rmap_items", "stable_tree")
+
+    def __init__(self, machine: Machine) -> None:
+        self.mutex = Mutex(machine, KSM_THREAD_MUTEX, "ksm_thread_mutex")
+        self.stable_tree: list[StableNode] = []
+        self.rmap_items: dict[tuple[int, int], RmapItem] = {}
+
+
+def same_content(page: Page, other: Page) -> bool:
+    """memcmp of two pages. One step; of contents that keep still until it is over."""
+    log = step(_LOAD_CONTENT, page)
+    same = page._token == other._token
+    log.append(same)
+    return same
 
 
 TAG_DIRTY, TAG_WRITEBACK = "dirty", "writeback"
@@ -815,7 +892,8 @@ class Kernel:
 
     patches: what this kernel has; tested by the toggles. pages: every page that was ever used, by
     pfn. *_pvecs: one a CPU. events: vmstat event counters. tokens_count: writes so far, the last
-    token given. dirtied: how often each task, by index, has had a page counted as dirtied.
+    token given. dirtied: how often each task, by index, has had a page counted as dirtied. ksm:
+    None until somebody has pages merged.
     """
 
     __slots__ = (
@@ -823,6 +901,7 @@ class Kernel:
         "dirtied",
         "events",
         "files",
+        "ksm",
         "lru_add_drain_mutex",
         "lru_add_pvecs",
         "lru_deactivate_file_pvecs",
@@ -854,6 +933,7 @@ class Kernel:
         self.swap = SwapInfo(machine, SWAP_SLOTS)
         self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
         self.pool = Pool(machine)
+        self.ksm: Ksm | None = None
 
     def count_vm_event(self, event: str, number: int = 1) -> None:
         self.events[event] = self.events.get(event, 0) + number

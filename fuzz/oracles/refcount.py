@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
 from kstate.machine import Report
-from kstate.structs import AnonVma, Kernel, Page
+from kstate.structs import AnonVma, Kernel, Page, StableNode
 
 
 class RefcountIsAccountedFor:
@@ -70,7 +70,7 @@ class MapcountIsNumberOfPtes:
                     (page.label(),),
                 )
             if page._mapcount > 0:
-                of = anon if isinstance(page._mapping, AnonVma) else file
+                of = anon if isinstance(page._mapping, (AnonVma, StableNode)) else file
                 of[page.zone.node] += 1
         for zone in k.zones:
             for name, counter, counted in (

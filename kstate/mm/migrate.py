@@ -45,13 +45,26 @@ from kstate.machine import (
     spin_unlock_irq,
     up_read,
 )
-from kstate.mm import gup, memory, mlock, mmap, page_alloc, page_writeback, rmap, swap, util, vmscan
+from kstate.mm import (
+    gup,
+    ksm,
+    memory,
+    mlock,
+    mmap,
+    page_alloc,
+    page_writeback,
+    rmap,
+    swap,
+    util,
+    vmscan,
+)
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
     ClearPageSwapBacked,
     ClearPageSwapCache,
     PageAnon,
+    PageAnonNotKsm,
     PageDirty,
     PageReferenced,
     PageSwapBacked,
@@ -319,7 +332,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03, P12.
     Context:  both pages locked.
     Bugs:     VM_BUG: active and unevictable together.
-    Left out: error, checked, mappedtodisk, young and idle, KSM, buffers.
+    Left out: error, checked, mappedtodisk, young and idle, buffers.
     """
     newpage._token = page._token
     k.machine.note("page-moved", page, newpage)
@@ -348,6 +361,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
                 page_writeback.__set_page_dirty_nobuffers(k, newpage)
     if P03 not in k.patches:
         mlock_migrate_page(newpage, page)
+    ksm.ksm_migrate_page(newpage, page)
     if PageSwapCache(page):
         ClearPageSwapCache(page)
     page.private = 0
@@ -461,7 +475,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: balloon pages, KSM, orphaned pages with buffers.
+    Left out: balloon pages, orphaned pages with buffers.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -477,7 +491,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             return rc
         wait_on_page_writeback(page)
     anon_vma: AnonVma | None = None
-    if PageAnon(page):
+    if PageAnonNotKsm(page):
         anon_vma = rmap.page_get_anon_vma(k, page)
         if P09 not in k.patches:
             if anon_vma is None and not PageSwapCache(page):
