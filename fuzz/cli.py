@@ -11,7 +11,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
+from textwrap import indent
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -20,8 +22,9 @@ import click
 from fuzz import bench as benches
 from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
 from fuzz.campaign.workers import run_workers
-from fuzz.corpus import Race, program_files, races_folder, read_program, read_race
+from fuzz.corpus import TEXT_ROWS, Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
+from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.findings import FINDINGS, title
 from fuzz.minimise import minimise
 from fuzz.prog.prog import ProgError, Program
@@ -131,7 +134,7 @@ def run_command(
     """
     if time_s is None and runs_max is None:
         time_s = 60.0
-    _known_ids((*only, *ignore))
+    known_ids((*only, *ignore))
     bad: list[str] = []
     initial: tuple[Program, ...] = ()
     for folder in filter(None, (crashes, corpus)):
@@ -253,6 +256,9 @@ def _summary(status: Status, found: dict[str, Found]) -> None:
 @click.option(
     "--pdb", "use_pdb", is_flag=True, help="Debug in the task that begins turn --stop-at."
 )
+@click.option(
+    "--data-races", is_flag=True, help="Report accesses that nothing orders; never a finding."
+)
 @json_option
 def replay_command(
     paths: tuple[Path, ...],
@@ -261,6 +267,7 @@ def replay_command(
     trace: bool,
     stop_at: int | None,
     use_pdb: bool,
+    data_races: bool,
     as_json: bool,
 ) -> int:
     """Run what files say, on every kernel they name, and compare with what they expect.
@@ -269,10 +276,11 @@ def replay_command(
 
     \b
     Example:  kfuzz replay corpus/races
+              kfuzz replay corpus/races/2b-i-munlock.prog --kernel v4.3 --data-races
     """
-    _known_ids([expect_id] if expect_id else [])
+    known_ids([expect_id] if expect_id else [])
     unexpected = bad = False
-    for path in _files(paths):
+    for path in files_below(paths):
         try:
             program = load(path)
         except UserError as error:
@@ -281,19 +289,23 @@ def replay_command(
             continue
         for result in replay_file(program, kernel, expect_id, stop_at if use_pdb else None):
             unexpected = unexpected or result.expected is False
+            races = watched_data_races(program, result.outcome.kernel) if data_races else None
             if as_json:
-                emit(_replayed(path, result, trace))
+                emit(_replayed(path, result, trace, races))
             else:
                 click.echo(_replay_line(path, result))
                 if trace:
                     for line in trace_lines(result.outcome):
                         click.echo(f"    {line}")
+                for race in races or ():
+                    click.echo(indent(spell(race), "    "))
     if bad:
         return USAGE
     return SHOWN if unexpected else OK
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def files_below(paths: Iterable[Path]) -> list[Path]:
+    """Every program file named, or below a folder named."""
     files: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -319,7 +331,9 @@ def _replay_line(path: Path, result: Replayed) -> str:
     return line
 
 
-def _replayed(path: Path, result: Replayed, trace: bool) -> dict[str, Any]:
+def _replayed(
+    path: Path, result: Replayed, trace: bool, races: list[DataRace] | None
+) -> dict[str, Any]:
     outcome = result.outcome
     return {
         "file": str(path),
@@ -332,6 +346,7 @@ def _replayed(path: Path, result: Replayed, trace: bool) -> dict[str, Any]:
         "steps": outcome.steps,
         "trace_hash": outcome.trace_hash,
         "trace": list(trace_lines(outcome)) if trace else None,
+        "data_races": None if races is None else [asdict(race) for race in races],
     }
 
 
@@ -401,7 +416,7 @@ def sample_command(
     \b
     Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler 'pct(depth=2)' --runs 2000
     """
-    _known_ids((*only, *ignore))
+    known_ids((*only, *ignore))
     program = load(file)
     try:
         spelling = expand(scheduler, lambda: profile_steps(program.bare(), kernel))
@@ -438,7 +453,7 @@ def minimize_command(
     \b
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
     """
-    _known_ids([only] if only else [])
+    known_ids([only] if only else [])
     program = load(file)
     if kernel is not None:
         program = replace(program, kernel=kernel)
@@ -518,7 +533,8 @@ def races_command(folder: Path | None, as_json: bool) -> int:
 def _races(folder: Path | None) -> list[Race]:
     try:
         where = folder or races_folder()
-        return [read_race(path) for path in program_files(where)]
+        races = [read_race(path) for path in program_files(where)]
+        return races if folder else [*races, *TEXT_ROWS]
     except ProgError as error:
         raise UserError(str(error)) from None
     except OSError as error:
@@ -554,7 +570,7 @@ def points_command(paths: tuple[Path, ...], as_json: bool) -> int:
     \b
     Example:  kfuzz points | grep mlock_vma_page
     """
-    for path in _files(paths or (races_folder(),)):
+    for path in files_below(paths or (races_folder(),)):
         for _ in replay_file(load(path), None, None, None, enumerate_absent=False):
             pass
     for point in points_met():
@@ -613,7 +629,8 @@ def bench_command(name: str | None, as_json: bool) -> int:
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def _known_ids(ids: Iterable[str]) -> None:
+def known_ids(ids: Iterable[str]) -> None:
+    """Refuse what is no finding id."""
     for id in ids:
         if id not in FINDINGS:
             raise UserError(f"unknown finding {id!r}; 'kfuzz findings' lists them")
@@ -631,6 +648,7 @@ def _our_fault(error: BaseException) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `kfuzz`."""
+    import_module("fuzz.cli_reports")  # more commands; they need what is above, so they come last
     try:
         status = cli.main(args=arguments, prog_name="kfuzz", standalone_mode=False)
     except click.ClickException as error:

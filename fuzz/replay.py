@@ -6,7 +6,9 @@ import pdb
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fuzz.claims import claims_of, holds
 from fuzz.explore import EXHAUSTED, Exploration, explore
+from fuzz.oracles import ALL_ORACLES
 from fuzz.prog.prog import Expect, Program
 from fuzz.prog.text import print_expect
 from fuzz.run import Outcome, run
@@ -44,16 +46,22 @@ def replay_file(
         stop_at: enter pdb in the task that begins that turn, from 1.
         enumerate_absent: where a schedule diverges, check a claim of absence by enumeration.
     """
+    claims = list(claims_of(program))
     named = dict.fromkeys(expect.kernel for expect in program.expects)
+    named |= dict.fromkeys(claim.kernel for claim in claims)
     for spec in [kernel] if kernel else list(named) or [parse_spec(program.kernel).text]:
         if stop_at is None:
-            outcome = run(program, spec)
+            outcome = run(program, spec, oracles=ALL_ORACLES)
         else:
-            outcome = run(program, spec, observers=(_Stopper(stop_at),), backend=THREADS)
+            outcome = run(
+                program, spec, oracles=ALL_ORACLES, observers=(_Stopper(stop_at),), backend=THREADS
+            )
         expects = [expect for expect in program.expects if expect.kernel == outcome.kernel]
         if expect_id is not None:
             expects = [Expect(outcome.kernel, expect_id)]
         unmet = [print_expect(expect) for expect in expects if not meets(outcome, expect)]
+        claimed = [claim for claim in claims if claim.kernel == outcome.kernel]
+        unmet += [str(claim) for claim in claimed if not holds(claim, outcome)]
         enumerated = None
         absent = [expect for expect in expects if expect.absent]
         if absent and outcome.diverged is not None and enumerate_absent and not unmet:
@@ -66,7 +74,7 @@ def replay_file(
                 unmet.append(print_expect(absent[0]))
         yield Replayed(
             outcome,
-            None if not expects else not unmet,
+            not unmet if expects or claimed else None,
             tuple(unmet),
             len(program.schedule or ()),
             enumerated,

@@ -9,6 +9,7 @@ In reading order:
     mm/            one file per Linux mm file, same base name
     pool.py        a user of migrate_pages with pages of its own
     syscalls.py    all a user task may call
+    patchview.py   a patch of the series as a diff of these files, toggles folded away
     boot.py        a fresh kernel from a machine size
 What is modelled, what is left out: MODEL.md.
 """

@@ -27,7 +27,8 @@ def boot(
     size: MachineSize,
     processes: tuple[str, ...] = ("A", "B"),
 ) -> Kernel:
-    """A kernel with nothing mapped, and two files of two unread pages: f0 on tmpfs, f1 on ext2.
+    """A kernel with nothing mapped, two files of two unread pages, f0 on tmpfs and f1 on ext2,
+    and two memory groups: M0, in which all processes begin, and M1.
 
     Args:
         machine: to run on; nothing has run on it yet.
@@ -49,10 +50,12 @@ def boot(
         Pagevec(machine, "activate_page_pvec", cpu) for cpu in range(size.cpus)
     ]
     k.files = {
-        "f0": AddressSpace(machine, "f0", shmem=True, i_size=FILE_PAGES),
-        "f1": AddressSpace(machine, "f1", accounts_dirty=True, i_size=FILE_PAGES),
+        "f0": AddressSpace(machine, "f0", "tmpfs", i_size=FILE_PAGES),
+        "f1": AddressSpace(machine, "f1", "ext2", i_size=FILE_PAGES),
     }
     k.processes = {name: MmStruct(machine, name) for name in processes}
+    for mm in k.processes.values():
+        mm._memcg = k.memcgs[0]
     for _ in range(size.pool):
         take_pool_page(k)
     return k

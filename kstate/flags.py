@@ -95,6 +95,15 @@ NR_WRITEBACK = 15
 NR_WRITTEN = 16
 NR_ZONE_COUNTERS = 17
 
+# include/linux/memcontrol.h: counters of a memory group
+MEM_CGROUP_STAT_CACHE = 0
+MEM_CGROUP_STAT_RSS = 1
+MEM_CGROUP_STAT_FILE_MAPPED = 2
+MEM_CGROUP_STAT_DIRTY = 3
+MEM_CGROUP_STAT_WRITEBACK = 4
+NR_MEMCG_COUNTERS = 5
+MEMCG_STAT_NAMES = ("CACHE", "RSS", "FILE_MAPPED", "DIRTY", "WRITEBACK")
+
 # include/linux/vm_event_item.h
 UNEVICTABLE_PGCULLED = "unevictable_pgs_culled"
 UNEVICTABLE_PGRESCUED = "unevictable_pgs_rescued"
@@ -122,6 +131,7 @@ PAGEVEC_SIZE = 14
 ENOENT, ESRCH, EIO, EAGAIN = -2, -3, -5, -11
 ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, ENODEV, EINVAL = -12, -13, -14, -16, -17, -19, -22
 EOPNOTSUPP = -95
+EFBIG = -27
 SIGBUS, SIGSEGV = -1007, -1011
 
 # What a page fault ends in (include/linux/mm.h)

@@ -25,11 +25,10 @@ from kstate.flags import (
 )
 from kstate.machine import LOAD, KernelBug, Primitive, Task, step
 from kstate.machine.machine import atomic_context, calling_function, might_sleep
-from kstate.structs import LOAD_MAPPING, AnonVma, Page, StableNode
+from kstate.structs import ANON, LOAD_MAPPING, AnonVma, Page, StableNode
 
 PageOp = Callable[[Page], None]
 PageTest = Callable[[Page], bool]
-ANON = (AnonVma, StableNode)  # what the mapping of an anonymous page is one of
 
 
 def _tester(bit: int) -> PageTest:
@@ -380,5 +379,5 @@ def atomic_add_negative_mapcount(page: Page) -> bool:
 
 
 def page_private_refs(page: Page) -> int:
-    """page_has_private: the references that buffers hold. No buffers here yet."""
+    """page_has_private: the references that buffers hold. No step."""
     return 1 if page._flags & PG_private else 0

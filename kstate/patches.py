@@ -50,6 +50,7 @@ CC_SPLIT_STORE = "CC_SPLIT_STORE"
 ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
+FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -72,7 +73,9 @@ TABLE: tuple[Patch, ...] = (
         4,
         "04:54",
         "mm: rename mem_cgroup_migrate to mem_cgroup_replace_page",
+        files=("memcontrol.py",),
         requires=("C_0610c25daa3e",),
+        modelled=True,
     ),
     _series(
         5,
@@ -149,7 +152,15 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
         mail="Hugh Dickins, 2012-09-18, [PATCH 3/4]",
     ),
-    Patch(C_0610c25daa3e, "0610c25daa3e", "memcg: fix dirty page migration", base="both"),
+    Patch(
+        C_0610c25daa3e,
+        "0610c25daa3e",
+        "memcg: fix dirty page migration",
+        files=("migrate.py",),
+        base="both",
+        modelled=True,
+        mail="Greg Thelen, v4.3-rc",
+    ),
     Patch(
         C_8bdd63809160,
         "8bdd63809160",
@@ -199,7 +210,14 @@ TABLE: tuple[Patch, ...] = (
         requires=("P12",),
         modelled=True,
     ),
-    Patch(MUT_4_LRUCARE, "mutant:4-lrucare", "page replaced without lrucare"),
+    Patch(
+        MUT_4_LRUCARE,
+        "mutant:4-lrucare",
+        "page replaced without lrucare",
+        files=("memcontrol.py",),
+        requires=(P04,),
+        modelled=True,
+    ),
     Patch(
         CC_SPLIT_STORE,
         "cc:split-store",
@@ -246,6 +264,13 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     Patch(
+        FIX_AIO_RING_FAULT,
+        "fix:aio-ring-fault",
+        "a fault never reads a page of an aio ring (X9)",
+        files=("filemap.py",),
+        modelled=True,
+    ),
+    Patch(
         FIX_CLEAR_REFS_WRITE_ENTRY,
         "fix:clear-refs-write-entry",
         "clear_refs makes WRITE migration entries READ (X8)",
@@ -262,7 +287,10 @@ SPEC = re.compile(r"v4\.[34]")
 ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
-CLEAN = "v4.4+70feee0e1ef3+fix:clear-refs-write-entry+fix:ksm-mlock-ptl+fix:peek-under-ptl"
+CLEAN = (
+    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:clear-refs-write-entry+fix:ksm-mlock-ptl"
+    "+fix:peek-under-ptl"
+)
 
 
 class SpecError(ValueError):

@@ -25,12 +25,15 @@ def pool_get_new_page(k: Kernel, page: Page) -> Page | None:
     spin_lock(pool.lock)
     newpage = pool.free.pop(0) if pool.free else None
     spin_unlock(pool.lock)
+    if newpage is not None:
+        k.machine.note("pool-get", newpage)
     return newpage
 
 
 def pool_put_new_page(k: Kernel, page: Page) -> None:
     """free_page_t: take an unused page back. Source: mm/compaction.c compaction_free()."""
     pool = k.pool
+    k.machine.note("pool-put", page)
     spin_lock(pool.lock)
     pool.free.insert(0, page)
     spin_unlock(pool.lock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kstate.flags import (
     NR_LRU_LISTS,
+    NR_MEMCG_COUNTERS,
     NR_ZONE_COUNTERS,
     PAGE_FLAG_NAMES,
     VM_LOCKED,
@@ -37,6 +38,11 @@ POOL_LOCK = SpinLockClass("pool_lock")
 MMAP_SEM = RwSemClass("mmap_sem")
 SWAP_LOCK = SpinLockClass("swap_lock")
 PRIVATE_LOCK = SpinLockClass("private_lock")
+RING_LOCK = MutexClass("ring_lock")
+COMPLETION_LOCK = SpinLockClass("completion_lock", irq=True)
+BUFFER_LOCK = MutexClass("buffer")
+MOVE_LOCK = SpinLockClass("move_lock", irq=True)
+CGROUP_MUTEX = MutexClass("cgroup_mutex")
 I_MUTEX = MutexClass("i_mutex")
 KSM_THREAD_MUTEX = MutexClass("ksm_thread_mutex")
 I_MMAP_RWSEM = RwSemClass("i_mmap_rwsem")
@@ -50,6 +56,17 @@ _STORE_MAPPING = Primitive("store", "mapping", results=1)
 _LOAD_CONTENT = Primitive("memcmp", "content", LOAD, results=1)
 _LOAD_KPFN = Primitive("load", "kpfn", LOAD, results=1)
 _STORE_KPFN = Primitive("store", "kpfn", results=1)
+_LOAD_BUFFER_DIRTY = Primitive("buffer_dirty", "b_state.dirty", LOAD, results=1)
+_SET_BUFFER_DIRTY = Primitive("test_set_buffer_dirty", "b_state.dirty", results=1)
+_CLEAR_BUFFER_DIRTY = Primitive("test_clear_buffer_dirty", "b_state.dirty", results=1)
+_LOAD_GFP_NODE = Primitive("load", "gfp_mask", LOAD, results=1)
+_STORE_GFP_NODE = Primitive("store", "gfp_mask", results=1)
+_LOAD_MEM_CGROUP = Primitive("load", "mem_cgroup", LOAD, results=1)
+_STORE_MEM_CGROUP = Primitive("store", "mem_cgroup", results=1)
+_LOAD_MM_MEMCG = Primitive("load", "mm.memcg", LOAD, results=1)
+_STORE_MM_MEMCG = Primitive("store", "mm.memcg", results=1)
+_LOAD_MOVING = Primitive("load", "moving_account", LOAD, results=1)
+_ADD_MOVING = Primitive("atomic_add", "moving_account", results=1)
 _LOAD_PRIVATE = Primitive("load", "private", LOAD, results=1)
 _STORE_PRIVATE = Primitive("store", "private", results=1)
 _LOAD_I_SIZE = Primitive("load", "i_size", LOAD, results=1)
@@ -91,6 +108,7 @@ class Page:
     _mapping: an AnonVma or a StableNode (then the page is PageAnon; PageKsm with the latter), an
     AddressSpace, or None.
     _private: the swap entry of a page in the swap cache.
+    _mem_cgroup: the group it is charged to, or None. buffers: its buffers, of a PG_private page.
     _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
     lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
     cleared_mlocked: who cleared PG_mlocked last, and when (place in the log); for oracles.
@@ -101,9 +119,11 @@ class Page:
         "_index",
         "_mapcount",
         "_mapping",
+        "_mem_cgroup",
         "_private",
         "_refcount",
         "_token",
+        "buffers",
         "cleared_mlocked",
         "id",
         "lock_owner",
@@ -122,6 +142,8 @@ class Page:
         self._mapping: AddressSpace | AnonVma | StableNode | None = None
         self._index = 0
         self._private = 0
+        self._mem_cgroup: MemCgroup | None = None
+        self.buffers: BufferHead | None = None
         self._token = 0
         self.lock_owner: Task | None = None
         self.cleared_mlocked: tuple[int, int] | None = None
@@ -147,6 +169,19 @@ class Page:
         log = step(_STORE_MAPPING, self)
         log.append(-1 if value is None else value.id)
         self._mapping = value
+
+    @property
+    def mem_cgroup(self) -> MemCgroup | None:
+        log = step(_LOAD_MEM_CGROUP, self)
+        value = self._mem_cgroup
+        log.append(-1 if value is None else value.id)
+        return value
+
+    @mem_cgroup.setter
+    def mem_cgroup(self, value: MemCgroup | None) -> None:
+        log = step(_STORE_MEM_CGROUP, self)
+        log.append(-1 if value is None else value.id)
+        self._mem_cgroup = value
 
     @property
     def private(self) -> int:
@@ -308,8 +343,9 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
     if write and page is not None:
         k.tokens_count += 1
         page._token = k.tokens_count
-        k.machine.note("page-written", page)
     log.append(1)
+    if write and page is not None:
+        k.machine.note("page-written", page, pte)
     return True
 
 
@@ -377,12 +413,14 @@ class MmStruct:
 
     page_table_lock: one ptl for the whole address space, which fits in one page table here.
     vmas: by address. rss: file pages, anonymous pages, swap entries. _users: mm_users, the
-    process itself and each of its threads at work. _exiting: it takes no new threads. mergeable:
-    MMF_VM_MERGEABLE, ksmd may be at work in it.
+    process itself and each of its threads at work. _exiting: it takes no new threads.
+    _memcg: the group its owner is in, which pages are charged to; None for the root group.
+    mergeable: MMF_VM_MERGEABLE, ksmd may be at work in it.
     """
 
     __slots__ = (
         "_exiting",
+        "_memcg",
         "_users",
         "id",
         "locked_vm",
@@ -408,10 +446,73 @@ class MmStruct:
         self._users = 1
         self._exiting = False
         self.mergeable = False
+        self._memcg: MemCgroup | None = None
         self.id = machine.register(self)
 
     def label(self) -> str:
         return self.name
+
+    @property
+    def memcg(self) -> MemCgroup | None:
+        log = step(_LOAD_MM_MEMCG, self)
+        log.append(-1 if self._memcg is None else self._memcg.id)
+        return self._memcg
+
+    @memcg.setter
+    def memcg(self, value: MemCgroup | None) -> None:
+        log = step(_STORE_MM_MEMCG, self)
+        log.append(-1 if value is None else value.id)
+        self._memcg = value
+
+
+class MemCgroup:
+    """struct mem_cgroup, with its struct mem_cgroup_per_zone in Zone.lru_size.
+
+    memory: pages charged (page_counter). stat: exact counters, MEM_CGROUP_STAT_*. number: its
+    place in Zone.lru_size; 0 is the root group, whose pages have no MemCgroup here.
+    _moving_account: above 0 while charges are moved away; page state then changes under move_lock.
+    move_lock_task: who holds that lock for a change of page state. cgroup_mutex: one lock for all
+    groups, here the first one's.
+    """
+
+    __slots__ = (
+        "_moving_account",
+        "cgroup_mutex",
+        "id",
+        "machine",
+        "memory",
+        "move_lock",
+        "move_lock_task",
+        "name",
+        "number",
+        "stat",
+    )
+
+    def __init__(self, machine: Machine, name: str, number: int) -> None:
+        self.machine = machine
+        self.name = name
+        self.number = number
+        self.memory = 0
+        self.stat = [0] * NR_MEMCG_COUNTERS
+        self._moving_account = 0
+        self.move_lock = SpinLock(machine, MOVE_LOCK, "move_lock@" + name)
+        self.move_lock_task: Task | None = None
+        self.cgroup_mutex = Mutex(machine, CGROUP_MUTEX, "cgroup_mutex")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def moving_account(self) -> int:
+        step(_LOAD_MOVING, self).append(self._moving_account)
+        return self._moving_account
+
+
+def atomic_add_moving_account(memcg: MemCgroup, number: int) -> None:
+    log = step(_ADD_MOVING, memcg)
+    memcg._moving_account += number
+    log.append(memcg._moving_account)
 
 
 def get_mm_user(mm: MmStruct) -> bool:
@@ -546,6 +647,9 @@ NO_STABLE_NODE.id = -2
 NO_STABLE_NODE.items = []
 
 
+ANON = (AnonVma, StableNode)  # what the mapping of an anonymous page is one of
+
+
 class RmapItem:
     """struct rmap_item: one address that ksmd has looked at. anon_vma: with a reference, and
     node: whose items it is among, once its page is merged."""
@@ -579,6 +683,41 @@ def same_content(page: Page, other: Page) -> bool:
     return same
 
 
+class BufferHead:
+    """All buffers of one page (struct buffer_head), as one. lock: BH_Lock, a sleeping lock.
+    _dirty: BH_Dirty."""
+
+    __slots__ = ("_dirty", "id", "lock", "machine")
+
+    def __init__(self, machine: Machine, dirty: bool) -> None:
+        self.machine = machine
+        self._dirty = dirty
+        self.lock = Mutex(machine, BUFFER_LOCK, "buffer")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return f"buffer{self.id}"
+
+
+def buffer_dirty(buffer: BufferHead) -> bool:
+    step(_LOAD_BUFFER_DIRTY, buffer).append(buffer._dirty)
+    return buffer._dirty
+
+
+def test_set_buffer_dirty(buffer: BufferHead) -> bool:
+    log = step(_SET_BUFFER_DIRTY, buffer)
+    was, buffer._dirty = buffer._dirty, True
+    log.append(was)
+    return was
+
+
+def test_clear_buffer_dirty(buffer: BufferHead) -> bool:
+    log = step(_CLEAR_BUFFER_DIRTY, buffer)
+    was, buffer._dirty = buffer._dirty, False
+    log.append(was)
+    return was
+
+
 TAG_DIRTY, TAG_WRITEBACK = "dirty", "writeback"
 
 
@@ -587,20 +726,24 @@ class AddressSpace:
 
     _page_tree: page by page offset; for tmpfs also the swap slot a page has gone to, as a number.
     _tags: the offsets with each tag. i_mmap: the vmas that map it, in walking order.
-    shmem: tmpfs (swap-backed, writable ptes at once). accounts_dirty: its dirty pages are counted,
-    and it wants to be told of the first write: a disk file system. neither: the swap cache, or
-    ramfs, which has no writepage and no migratepage of its own.
+    shmem: tmpfs (swap-backed, writable ptes at once); all others but swap want to be told of the
+    first write. accounts_dirty: its dirty pages are counted: ext2, fuse. has_migratepage: not
+    ramfs, fuse.
+    fs: what it is a file of: tmpfs, ext2, ramfs, fuse, aio; swap. ring: of an aio ring.
+    _gfp_node: its pages are to be on this node or one below (mapping_set_gfp_mask), or -1.
     _i_size: pages. backing: what the disk has, token by offset. shadows: the offsets of pages that
     were reclaimed.
     """
 
     __slots__ = (
+        "_gfp_node",
         "_i_size",
         "_page_tree",
         "_tags",
         "_tree_version",
         "accounts_dirty",
         "backing",
+        "fs",
         "has_migratepage",
         "i_mmap",
         "i_mmap_rwsem",
@@ -609,6 +752,7 @@ class AddressSpace:
         "machine",
         "name",
         "private_lock",
+        "ring",
         "shadows",
         "shmem",
         "tree_lock",
@@ -618,17 +762,18 @@ class AddressSpace:
         self,
         machine: Machine,
         name: str,
+        fs: str,
         *,
-        shmem: bool = False,
-        accounts_dirty: bool = False,
-        has_migratepage: bool = True,
         i_size: int = 0,
     ) -> None:
         self.machine = machine
         self.name = name
-        self.shmem = shmem
-        self.accounts_dirty = accounts_dirty
-        self.has_migratepage = has_migratepage
+        self.fs = fs
+        self.shmem = fs == "tmpfs"
+        self.accounts_dirty = fs in ("ext2", "fuse")
+        self.has_migratepage = fs not in ("ramfs", "fuse")
+        self.ring: KioCtx | None = None
+        self._gfp_node = -1
         self._i_size = i_size
         self._page_tree: dict[int, Page | int] = {}
         self._tags: dict[str, set[int]] = {TAG_DIRTY: set(), TAG_WRITEBACK: set()}
@@ -646,6 +791,16 @@ class AddressSpace:
         return self.name
 
     @property
+    def gfp_node(self) -> int:
+        step(_LOAD_GFP_NODE, self).append(self._gfp_node)
+        return self._gfp_node
+
+    @gfp_node.setter
+    def gfp_node(self, value: int) -> None:
+        step(_STORE_GFP_NODE, self).append(value)
+        self._gfp_node = value
+
+    @property
     def i_size(self) -> int:
         step(_LOAD_I_SIZE, self).append(self._i_size)
         return self._i_size
@@ -654,6 +809,20 @@ class AddressSpace:
     def i_size(self, value: int) -> None:
         step(_STORE_I_SIZE, self).append(value)
         self._i_size = value
+
+
+class KioCtx:
+    """struct kioctx: an asynchronous I/O context, as far as its ring of pages goes.
+
+    pages: ring_pages, a reference held for each. mm: whose it is; it goes with the process."""
+
+    __slots__ = ("completion_lock", "mm", "pages", "ring_lock")
+
+    def __init__(self, mm: MmStruct) -> None:
+        self.mm = mm
+        self.pages: list[Page] = []
+        self.ring_lock = Mutex(mm.machine, RING_LOCK, "ring_lock")
+        self.completion_lock = SpinLock(mm.machine, COMPLETION_LOCK, "completion_lock")
 
 
 def radix_tree_lookup(mapping: AddressSpace, index: int) -> Page | int | None:
@@ -713,18 +882,29 @@ class SwapInfo:
     """struct swap_info_struct: one swap device, slots 1 to `slots_count`.
 
     _swap_map: by slot, how many entries refer to it, SWAP_MAP_SHMEM for a file's, and
-    SWAP_HAS_CACHE where a page in the swap cache has it. backing: token by slot.
+    SWAP_HAS_CACHE where a page in the swap cache has it. _map_version: changes with every store to
+    it, for those who wait for one. backing: token by slot.
     """
 
-    __slots__ = ("_swap_map", "backing", "id", "lock", "machine", "slots_count", "space")
+    __slots__ = (
+        "_map_version",
+        "_swap_map",
+        "backing",
+        "id",
+        "lock",
+        "machine",
+        "slots_count",
+        "space",
+    )
 
     def __init__(self, machine: Machine, slots_count: int) -> None:
         self.machine = machine
         self.slots_count = slots_count
         self._swap_map: dict[int, int] = {}
+        self._map_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
         self.lock = SpinLock(machine, SWAP_LOCK, "swap_lock")
-        self.space = AddressSpace(machine, "swap_space")
+        self.space = AddressSpace(machine, "swap_space", "swap")
         self.id = machine.register(self)
 
     def label(self) -> str:
@@ -743,6 +923,7 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
     log = step(_SWAP_MAP, swap)
     log.append(slot)
     log.append(value)
+    swap._map_version += 1
     if value:
         swap._swap_map[slot] = value
     else:
@@ -750,8 +931,13 @@ def set_swap_map(swap: SwapInfo, slot: int, value: int) -> None:
         swap.backing.pop(slot, None)
 
 
+MEMCGS_COUNT = 2
+
+
 class Zone:
     """struct zone; one zone a node. `lists`: the LRU lists, head first; `stat`: exact counters.
+    lru_size: how many pages of each list belong to each memory group: its number * NR_LRU_LISTS +
+    the list.
     recent_scanned, recent_rotated: zone_reclaim_stat, of anonymous and of file pages."""
 
     __slots__ = (
@@ -759,6 +945,7 @@ class Zone:
         "id",
         "lists",
         "lru_lock",
+        "lru_size",
         "machine",
         "node",
         "recent_rotated",
@@ -770,6 +957,7 @@ class Zone:
         self.machine = machine
         self.node = node
         self.lists: list[list[Page]] = [[] for _ in range(NR_LRU_LISTS)]
+        self.lru_size = [0] * (NR_LRU_LISTS * (1 + MEMCGS_COUNT))
         self.stat = [0] * NR_ZONE_COUNTERS
         self.recent_scanned = [0, 0]
         self.recent_rotated = [0, 0]
@@ -815,12 +1003,29 @@ def take_free_page(k: Kernel, zone: Zone) -> Page | None:
         return None
     pfn = zone.free_pfns.pop()
     log.append(pfn)
+    return _hand_out(k, zone, pfn)
+
+
+def _hand_out(k: Kernel, zone: Zone, pfn: int) -> Page:
     page = k.pages.get(pfn)
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
     page._refcount = 1
     page._token = 0
+    k.machine.note("page-allocated", page)
     return page
+
+
+def take_top_free_page(k: Kernel, zone: Zone, above: int) -> Page | None:
+    """Take the free page with the highest number, if that is above `above`. As take_free_page."""
+    log = step(_TAKE_FREE, zone)
+    pfn = max(zone.free_pfns, default=-1)
+    if pfn <= above:
+        log.append(-1)
+        return None
+    zone.free_pfns.remove(pfn)
+    log.append(pfn)
+    return _hand_out(k, zone, pfn)
 
 
 def give_free_page(page: Page) -> None:
@@ -892,12 +1097,14 @@ class Kernel:
 
     patches: what this kernel has; tested by the toggles. pages: every page that was ever used, by
     pfn. *_pvecs: one a CPU. events: vmstat event counters. tokens_count: writes so far, the last
-    token given. dirtied: how often each task, by index, has had a page counted as dirtied. ksm:
-    None until somebody has pages merged.
+    token given. dirtied: how often each task, by index, has had a page counted as dirtied.
+    memcgs: M0, and M1 once it is used. current_mms: whose process each task, by index, is a thread
+    of now (current->mm). ksm: None until somebody has pages merged.
     """
 
     __slots__ = (
         "activate_page_pvecs",
+        "current_mms",
         "dirtied",
         "events",
         "files",
@@ -907,6 +1114,7 @@ class Kernel:
         "lru_deactivate_file_pvecs",
         "lru_rotate_pvecs",
         "machine",
+        "memcgs",
         "pages",
         "patches",
         "pool",
@@ -930,6 +1138,8 @@ class Kernel:
         self.events: dict[str, int] = {}
         self.tokens_count = 0
         self.dirtied: dict[int, int] = {}
+        self.current_mms: dict[int, MmStruct] = {}
+        self.memcgs = [MemCgroup(machine, "M0", 1)]
         self.swap = SwapInfo(machine, SWAP_SLOTS)
         self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
         self.pool = Pool(machine)

@@ -31,22 +31,27 @@ from kstate.flags import (
     VM_SHARED,
     VM_WRITE,
 )
-from kstate.fs import drop_caches, ext2, task_mmu
+from kstate.fs import aio, drop_caches, fuse, libfs, task_mmu
 from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
+    compaction,
     ksm,
     madvise,
+    memcontrol,
     memory,
     migrate,
     mlock,
     mmap,
     mprotect,
+    page_writeback,
     shmem,
     swap,
     vmscan,
 )
 from kstate.structs import (
+    MEMCGS_COUNT,
+    AddressSpace,
     Kernel,
     MmStruct,
     begin_exit,
@@ -63,14 +68,17 @@ KINDS = {
     "tmpfs_private": ("f0", 0),
     "ext2_shared": ("f1", VM_SHARED),
     "ext2_private": ("f1", 0),
+    "ramfs_shared": ("f2", VM_SHARED),
+    "fuse_shared": ("f3", VM_SHARED),
 }
-FILES = {"f0": "tmpfs", "f1": "ext2"}
+FILES = {"f0": "tmpfs", "f1": "ext2", "f2": "ramfs", "f3": "fuse"}
 PROTECTIONS = ("ro", "rw")
 FILE_PAGES_MAX = 2
+GROUPS_COUNT = MEMCGS_COUNT
 
 # Argument types, as an operation's usage spells them.
 SLOT, PAGE, COUNT, KIND, NODE, POOL = "S", "S.P", "+N", "KIND", "nodeN", "poolN"
-FILE, PAGES, PROTECTION, PROCESS = "fF", "N", "ro|rw", "P"
+FILE, PAGES, PROTECTION, PROCESS, GROUP = "fF", "N", "ro|rw", "P", "memcgN"
 Argument = int | str
 
 
@@ -78,6 +86,8 @@ Argument = int | str
 class Operation:
     """One operation. arguments: their types, in order. source: the kernel function it enters by.
     returns: in words, errnos included. call: (kernel, process, arguments) -> return value.
+    breaks: the rule of the kernel's that it breaks, if it does: such an operation is for mutation
+    tests, and is never made up by a generator.
     An S.P argument arrives as a page number, an S as the first page number of the slot."""
 
     name: str
@@ -86,11 +96,21 @@ class Operation:
     source: str
     returns: str
     call: Callable[..., int]
+    breaks: str = ""
 
 
 def slot_start(slot: int) -> int:
     """First page number of a slot."""
     return slot * SLOT_STRIDE
+
+
+def file_of(k: Kernel, name: str) -> AddressSpace:
+    """A file by name; f2 and f3 are made when they are first asked for."""
+    mapping = k.files.get(name)
+    if mapping is None:
+        mapping = AddressSpace(k.machine, name, FILES[name], i_size=FILE_PAGES_MAX)
+        k.files[name] = mapping
+    return mapping
 
 
 def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
@@ -134,7 +154,7 @@ def op_map(k: Kernel, mm: MmStruct, start: int, kind: str) -> int:
         start,
         start + SLOT_PAGES,
         VM_READ | VM_WRITE | shared,
-        k.files[file] if file else None,
+        file_of(k, file) if file else None,
         0,
     )
     up_write(mm.mmap_sem)
@@ -217,29 +237,60 @@ def op_clear_refs(k: Kernel, mm: MmStruct) -> int:
 
 
 def op_truncate(k: Kernel, mm: MmStruct, file: str, pages: int) -> int:
-    mapping = k.files[file]
-    if mapping.shmem:
-        shmem.shmem_setsize(k, mapping, pages)
-    else:
-        ext2.ext2_setsize(k, mapping, pages)
+    libfs.notify_change(k, file_of(k, file), pages)
     return 0
 
 
 def op_punch(k: Kernel, mm: MmStruct, file: str, page: int) -> int:
-    mapping = k.files[file]
+    mapping = file_of(k, file)
     if not mapping.shmem:
         return EOPNOTSUPP
     return shmem.shmem_fallocate_punch(k, mapping, page, page + 1)
 
 
 def op_fsync(k: Kernel, mm: MmStruct, file: str) -> int:
-    mapping = k.files[file]
-    return 0 if mapping.shmem else ext2.ext2_fsync(k, mapping)
+    return libfs.vfs_fsync(k, file_of(k, file))
+
+
+def op_pwrite(k: Kernel, mm: MmStruct, file: str, page: int) -> int:
+    return libfs.generic_file_write(k, file_of(k, file), page, FILE_PAGES_MAX)
+
+
+def op_splice(k: Kernel, mm: MmStruct, page: int) -> int:
+    return fuse.fuse_splice_read(k, file_of(k, "f3"), file_of(k, "f1"), page)
+
+
+def op_io_setup(k: Kernel, mm: MmStruct, start: int) -> int:
+    return aio.io_setup(k, mm, start, SLOT_PAGES)
+
+
+def op_gfp(k: Kernel, mm: MmStruct, file: str, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    mapping = file_of(k, file)
+    if not mapping.shmem:
+        return EOPNOTSUPP
+    mapping.gfp_node = node
+    return 0
+
+
+def op_willneed(k: Kernel, mm: MmStruct, start: int) -> int:
+    return madvise.madvise_willneed(k, mm, start, start + SLOT_PAGES)
 
 
 def op_drop_caches(k: Kernel, mm: MmStruct) -> int:
     drop_caches.drop_pagecache(k)
     return 0
+
+
+def op_compact(k: Kernel, mm: MmStruct, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return compaction.compact_zone(k, k.zones[node])
+
+
+def op_dirty(k: Kernel, mm: MmStruct, file: str, page: int) -> int:
+    return page_writeback.dirty_cached_page(k, file_of(k, file), page)
 
 
 def op_drain(k: Kernel, mm: MmStruct) -> int:
@@ -260,6 +311,10 @@ def op_ksm_merge(k: Kernel, mm: MmStruct, address: int, name: str, other: int) -
     return ESRCH if other_mm is None else ksm.ksm_do_scan(k, mm, address, other_mm, other)
 
 
+def op_attach(k: Kernel, mm: MmStruct, number: int) -> int:
+    return memcontrol.cgroup_attach(k, mm, number)
+
+
 def op_pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     return pool.pool_migrate(k, mm, address)
 
@@ -275,7 +330,8 @@ OPERATIONS: dict[str, Operation] = {
             "map",
             (SLOT, KIND),
             "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
-            "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), from offset 0",
+            "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), ramfs_shared (f2), "
+            "fuse_shared (f3), from offset 0",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -366,6 +422,47 @@ OPERATIONS: dict[str, Operation] = {
             "fsync", (FILE,), "fsync(2) of a file", "fs/ext2/file.c ext2_fsync()", "0", op_fsync
         ),
         Operation(
+            "pwrite",
+            (FILE, PAGES),
+            "pwrite(2) of page N of a file, which grows to that",
+            "mm/filemap.c generic_perform_write()",
+            "0; -27 EFBIG: a file has two pages; -12",
+            op_pwrite,
+        ),
+        Operation(
+            "splice",
+            (PAGES,),
+            "read page N of f3 (fuse); its server splices page N of f1, or one of its own, to be "
+            "taken as it is",
+            "mm/filemap.c replace_page_cache_page()",
+            "0; -22 beyond the file; -12",
+            op_splice,
+        ),
+        Operation(
+            "io_setup",
+            (SLOT,),
+            "io_setup(2), with the ring mapped at a slot; the ring goes when the process exits",
+            "fs/aio.c aio_setup_ring()",
+            "0; -11 there is a ring already; -12",
+            op_io_setup,
+        ),
+        Operation(
+            "gfp",
+            (FILE, NODE),
+            "a driver that uses a tmpfs file wants its pages on a node, or one below",
+            "include/linux/pagemap.h mapping_set_gfp_mask()",
+            "0; -95 not tmpfs; -19 no such node",
+            op_gfp,
+        ),
+        Operation(
+            "willneed",
+            (SLOT,),
+            "madvise(MADV_WILLNEED) of a slot: read what is in swap, wherever there is room",
+            "mm/madvise.c madvise_willneed()",
+            "0; -12 ENOMEM: part is not mapped",
+            op_willneed,
+        ),
+        Operation(
             "drop_caches",
             (),
             "write 1 to /proc/sys/vm/drop_caches",
@@ -416,6 +513,23 @@ OPERATIONS: dict[str, Operation] = {
             op_reclaim,
         ),
         Operation(
+            "compact",
+            (NODE,),
+            "compact a node: migrate its pages, found by number, to free pages further up",
+            "mm/compaction.c compact_zone()",
+            "pages migrated; -19 no such node",
+            op_compact,
+        ),
+        Operation(
+            "dirty",
+            (FILE, PAGES),
+            "look page N of a file up in the page cache and mark it dirty, with a mere reference",
+            "mm/page-writeback.c set_page_dirty()",
+            "0; -2 not cached",
+            op_dirty,
+            breaks="set_page_dirty() wants the page locked, or mapped with the pte lock held",
+        ),
+        Operation(
             "drain",
             (),
             "put every CPU's queued pages on the LRU",
@@ -449,6 +563,14 @@ OPERATIONS: dict[str, Operation] = {
             op_ksm_merge,
         ),
         Operation(
+            "attach",
+            (GROUP,),
+            "put the process into memory group M0 (where all begin) or M1, its charges with it",
+            "mm/memcontrol.c mem_cgroup_move_charge()",
+            "0; -22 no such group",
+            op_attach,
+        ),
+        Operation(
             "pool_migrate",
             (PAGE,),
             "migrate the page mapped here into a page of the pool, found by pfn, holding no "
@@ -478,6 +600,7 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
     mm = k.processes.get(process)
     ret = ESRCH
     if mm is not None and get_mm_user(mm):
+        k.current_mms[k.machine.current.index] = mm
         ret = OPERATIONS[name].call(k, mm, *arguments)
         fork.mmput(k, mm)
     k.machine.note("operation-end", process, name, arguments, ret)

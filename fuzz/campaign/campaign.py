@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from fuzz.campaign.directed import Access, Directed, accesses, conflict
+from fuzz.campaign.directed import Access, Directed, accesses, conflict, shared_words
 from fuzz.coverage import Feature, features, operation_of
 from fuzz.explore import Deviate, Deviation
 from fuzz.prog.generate import NAMES, generate, partner
@@ -46,11 +46,13 @@ class Hit:
 
 @dataclass
 class Entry:
-    """A test the corpus keeps. Its task is its last operation. paired: rounds it had with each kind
-    of operation beside it."""
+    """A test the corpus keeps. Its task is its last operation. shared: on how many words of objects
+    that operation meets what operations of another process did before it: where nothing is shared
+    there is little to race for. paired: rounds it had with each kind of operation beside it."""
 
     program: Program
     features: tuple[Feature, ...]
+    shared: int = 0
     paired: dict[str, int] = field(default_factory=dict)
 
 
@@ -126,10 +128,13 @@ class Campaign:
         self.sequential |= found
         kinds = {operation_of(feature) for feature in new}
         ends = {at for at, op in enumerate(ops, 1) if op.name in kinds} | {len(ops)}
+        met = shared_words(run(_in_order(program), None, Deviate((), record=False), Choices()))
+        self.runs += 1
         return [
             Entry(
                 replace(program, init=ops[: end - 1], tasks=(ops[end - 1 : end],)),
                 tuple(sorted(found)),
+                met[end - 1] if end <= len(met) else 0,
             )
             for end in sorted(ends)
         ]
@@ -137,7 +142,13 @@ class Campaign:
     def _pair(self) -> Iterator[Hit]:
         name, other = self._next_pairing()
         entries = [entry for entry in self.corpus if entry.program.tasks[0][0].name == name]
-        entry = min(entries, key=lambda entry: (entry.paired.get(other, 0), -self._rarity(entry)))
+        entry = min(
+            entries,
+            key=lambda entry: (
+                entry.paired.get(other, 0),
+                -self._rarity(entry) * (1 + entry.shared),
+            ),
+        )
         entry.paired[other] = entry.paired.get(other, 0) + 1
         beside = (
             partner(self.rng, entry.program, other),

@@ -121,6 +121,35 @@ def conflict(orders: list[list[Access]]) -> bool:
     return False
 
 
+def shared_words(outcome: Outcome) -> list[int]:
+    """For each operation of a run without schedules, in order: how many words of objects it uses
+    that an operation of another process used before it, one of the two storing."""
+    machine = outcome.machine
+    begins = [note for note in machine.notes if note.kind == "operation-begin"]
+    users: dict[tuple[int, str], dict[str, bool]] = {}
+    found: list[int] = []
+    for note, following in zip(begins, [*begins[1:], None], strict=True):
+        end = len(machine.log) if following is None else following.log_at
+        process = note.about[0]
+        met: set[tuple[int, str]] = set()
+        at = note.log_at
+        log = machine.log
+        while at < end:
+            if log[at] < 0:
+                at += 1
+                continue
+            primitive = point_by_number(log[at]).primitive
+            key = (log[at + 1], primitive.word)
+            stores = primitive.access != LOAD
+            by = users.setdefault(key, {})
+            if any(other != process and (stores or stored) for other, stored in by.items()):
+                met.add(key)
+            by[process] = by.get(process, False) or stores
+            at += 2 + primitive.results
+        found.append(len(met))
+    return found
+
+
 class Directed:
     """Which pairs have been tried how often; the campaign runs what it proposes."""
 

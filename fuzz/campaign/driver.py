@@ -14,6 +14,7 @@ from fuzz.campaign.campaign import Campaign, Hit
 from fuzz.conflict import key
 from fuzz.crash import folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise
+from fuzz.oracles import SLOW_ORACLES
 from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import parse, print_program
 from fuzz.run import run
@@ -100,6 +101,7 @@ class Driver:
             if now - last >= STATUS_EVERY_S:
                 last = now
                 yield self._refreshed()
+        yield from self._judge_corpus()
         for name, found in sorted(self._best.items()):
             if not self._out_of_time(1.0):
                 yield from self._polish(name, found)
@@ -141,6 +143,28 @@ class Driver:
             self._known.add(f"{id}-{raw}")
             self._minimised[id] = self._minimised.get(id, 0) + 1
             yield from self._keep(reproducer(hit.program, hit.outcome, id), id)
+
+    def _judge_corpus(self) -> Iterator[Event]:
+        """Ask of each test in the corpus what is too slow to ask of every run. One that shows
+        something is saved as it is: those who make reproducers smaller do not ask."""
+        options = self.options
+        for entry in self.campaign.corpus:
+            if self._out_of_time(1.0):
+                return
+            outcome = run(entry.program, oracles=SLOW_ORACLES)
+            ids = {oracle.id for oracle in SLOW_ORACLES} & outcome.ids - options.ignore
+            for id in sorted(ids & options.only if options.only else ids):
+                status = self._refreshed()
+                status.counts[id] = status.counts.get(id, 0) + 1
+                status.first_hit.setdefault(id, (status.runs, status.elapsed_s))
+                name = folder_name(entry.program, outcome, id)
+                if name in self._known:
+                    continue
+                self._known.add(name)
+                program = reproducer(entry.program, outcome, id)
+                crashes = options.crashes
+                folder = None if crashes is None else save(crashes, program, outcome, id)
+                yield Found(id, name, folder, program, True)
 
     def _keep(self, program: Program, id: str) -> Iterator[Event]:
         """Save as found, then smaller."""

@@ -1,8 +1,25 @@
 """Oracles: claims about the kernel that can be false, one subject a file."""
 
 from fuzz.oracles.base import Oracle, Snapshot
+from fuzz.oracles.content import NoWriteIsLost, WritesAreSoftDirty
+from fuzz.oracles.counters import (
+    AnonVmaReferencesAreStructural,
+    RssCountsPtes,
+    ZoneCountersAreRecounts,
+)
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
+from fuzz.oracles.lifetime import FreedThingsAreLeftAlone
+from fuzz.oracles.lockorder import LocksAreTakenInOrder
 from fuzz.oracles.lru import LruAgreesWithFlags
+from fuzz.oracles.memcg import ChargesAreConserved, LruSizeIsRecount, MemcgStatIsRecount
+from fuzz.oracles.migration import (
+    AnonymousPageStaysAnonymous,
+    FailedMigrationLeavesNewpageAlone,
+    MigrationDirtiesNothing,
+    MigrationMakesNoSwapEntry,
+    PoolGetsItsPagesBack,
+    UnusedNewpageIsPristine,
+)
 from fuzz.oracles.mlocked import (
     MigrationKeepsMlocked,
     MlockedPageIsMappedByALockedVma,
@@ -10,6 +27,7 @@ from fuzz.oracles.mlocked import (
     RmapWalkKeepsMlocked,
 )
 from fuzz.oracles.refcount import MapcountIsNumberOfPtes, RefcountIsAccountedFor
+from fuzz.oracles.tags import UnaccountedMappingHasNoDirtyTag
 
 ORACLES: tuple[type[Oracle], ...] = (
     MlockedPageIsMappedByALockedVma,
@@ -20,6 +38,27 @@ ORACLES: tuple[type[Oracle], ...] = (
     MapcountIsNumberOfPtes,
     LruAgreesWithFlags,
     MigrationEntryNamesALockedPage,
+    MemcgStatIsRecount,
+    ChargesAreConserved,
+    LruSizeIsRecount,
+    UnaccountedMappingHasNoDirtyTag,
+    RssCountsPtes,
+    ZoneCountersAreRecounts,
+    AnonVmaReferencesAreStructural,
+    MigrationDirtiesNothing,
+    MigrationMakesNoSwapEntry,
+    AnonymousPageStaysAnonymous,
+    FailedMigrationLeavesNewpageAlone,
+    PoolGetsItsPagesBack,
+    UnusedNewpageIsPristine,
+    NoWriteIsLost,
+    WritesAreSoftDirty,
+    FreedThingsAreLeftAlone,
 )
 
-__all__ = ["ORACLES", "Oracle", "Snapshot"]
+# Those that cost too much to be asked of every run: lock order is a third of the run itself.
+# Asked by replay and by the diagram, and of its corpus when a campaign ends.
+SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
+ALL_ORACLES = (*ORACLES, *SLOW_ORACLES)
+
+__all__ = ["ALL_ORACLES", "ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]

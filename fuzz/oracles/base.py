@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from kstate.flags import VM_LOCKED
 from kstate.machine import Report
 from kstate.structs import MIGRATION, PRESENT, Kernel, Page, Pte, VmAreaStruct
 
@@ -64,9 +65,24 @@ def vma_was_locked_throughout(k: Kernel, vma: VmAreaStruct, since: int, objects_
     """Did `vma` exist and stay VM_LOCKED from a place in the log until now? Reads the log."""
     if vma.id >= objects_count or not vma.locked:
         return False
-    for event in k.machine.events():
-        if event.log_at >= since and event.operand == vma.id:
+    for event in k.machine.events(since):
+        if event.operand == vma.id:
             primitive = event.point.primitive
             if primitive.name == "store" and primitive.word == "vm_flags":
-                return False
+                if not event.results[0] & VM_LOCKED:
+                    return False
     return True
+
+
+# Functions that empty a pte for a moment and put the same page back.
+TRANSIENT = frozenset(("change_protection", "page_mkclean_one"))
+
+
+def pte_was_mapped_throughout(k: Kernel, pte: Pte, since: int) -> bool:
+    """Has a pte that maps a page now not been unmapped since a place in the log? Reads the log."""
+    return not any(
+        event.operand == pte.id
+        and event.point.primitive.name == "ptep_get_and_clear"
+        and event.point.function not in TRANSIENT
+        for event in k.machine.events(since)
+    )

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fuzz.oracles.base import Snapshot, vma_was_locked_throughout
+from fuzz.oracles.base import (
+    Snapshot,
+    pte_was_mapped_throughout,
+    vma_was_locked_throughout,
+)
 from kstate.flags import NR_MLOCK, SWAP_FAIL, TTU_UNMAP, PG_mlocked
 from kstate.machine import Note, Report
 from kstate.structs import PRESENT, Kernel, Page, Pte, VmAreaStruct
@@ -82,6 +86,10 @@ class MigrationKeepsMlocked:
         self._ended: list[tuple[Note, Note]] = []
         k.machine.subscribe("migration-begin", self._begin)
         k.machine.subscribe("migration-end", self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        self._ended = [ended for ended in self._ended if _result(ended[1]) is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         self._begun[note.task, note.about[0].id] = note
@@ -91,11 +99,11 @@ class MigrationKeepsMlocked:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for begin, end in self._ended:
-            page, newpage, rc, was_mlocked, cleared = end.about
+            page, _, rc, was_mlocked, cleared = end.about
             if not was_mlocked or cleared is None:
                 continue
             by, at = cleared
-            result = newpage if rc == 0 else page
+            result = _result(end)
             if by != end.task or at < begin.log_at or result._flags & PG_mlocked:
                 continue
             if rc == 0 and _cleared_after(result, begin.log_at):
@@ -112,6 +120,13 @@ class MigrationKeepsMlocked:
                         (page.label(), result.label()),
                     )
                     break
+
+
+def _result(end: Note) -> Page:
+    """The page that is in use after a migration."""
+    page, newpage, rc = end.about[:3]
+    result: Page = newpage if rc == 0 else page
+    return result
 
 
 def _cleared_after(page: Page, log_at: int) -> bool:
@@ -139,6 +154,10 @@ class RmapWalkKeepsMlocked:
             k.machine.subscribe(kind, self._begin)
         for kind in ("munlock-walk-end", "unmap-walk-end"):
             k.machine.subscribe(kind, self._end)
+        k.machine.subscribe("page-freed", self._freed)
+
+    def _freed(self, note: Note) -> None:
+        self._lost = [lost for lost in self._lost if lost[0] is not note.about[0]]
 
     def _begin(self, note: Note) -> None:
         if note.kind == "unmap-walk-begin" and note.about[1] != TTU_UNMAP:
@@ -164,9 +183,7 @@ class RmapWalkKeepsMlocked:
             return
         if page._flags & PG_mlocked or _cleared_after(page, begin.log_at):
             return
-        self._lost += [
-            (page, vma, pte, begin) for vma, pte in wanted if vma.locked and _maps(pte, page)
-        ]
+        self._lost += [(page, vma, pte, begin) for vma, pte in wanted if vma.locked]
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for page, vma, pte, begin in self._lost:
@@ -174,7 +191,9 @@ class RmapWalkKeepsMlocked:
                 continue
             if (vma, pte) not in state.locked_mappings(page):
                 continue
-            if vma_was_locked_throughout(self._k, vma, begin.log_at, begin.objects_count):
+            if vma_was_locked_throughout(
+                self._k, vma, begin.log_at, begin.objects_count
+            ) and pte_was_mapped_throughout(self._k, pte, begin.log_at):
                 walk = begin.kind.partition("-")[0].replace("unmap", "reclaim")
                 yield Report(
                     self.id,

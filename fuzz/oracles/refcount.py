@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
 from kstate.machine import Report
-from kstate.structs import AnonVma, Kernel, Page, StableNode
+from kstate.structs import ANON, Kernel, Page
 
 
 class RefcountIsAccountedFor:
-    """References = present ptes + 1 if in a page cache + 1 if free in the pool.
+    """References = present ptes + 1 if in a page cache + 1 if free in the pool or in an aio ring
+    + 1 if it has buffers.
 
     Invariant:   kernel-reference I7, when nothing is pinned any more.
     Not checked: mid-run, where pins and isolations come and go.
@@ -31,9 +32,15 @@ class RefcountIsAccountedFor:
             if isinstance(page, Page)
         }
         pooled = {page.pfn for page in k.pool.free}
+        for mapping in k.files.values():
+            if mapping.ring is not None:
+                pooled |= {page.pfn for page in mapping.ring.pages}
         for page in k.pages.values():
             expected = (
-                len(state.mappings.get(page.pfn, ())) + (page.pfn in cached) + (page.pfn in pooled)
+                len(state.mappings.get(page.pfn, ()))
+                + (page.pfn in cached)
+                + (page.pfn in pooled)
+                + (page.buffers is not None)
             )
             if page._refcount != expected:
                 yield Report(
@@ -70,7 +77,7 @@ class MapcountIsNumberOfPtes:
                     (page.label(),),
                 )
             if page._mapcount > 0:
-                of = anon if isinstance(page._mapping, (AnonVma, StableNode)) else file
+                of = anon if isinstance(page._mapping, ANON) else file
                 of[page.zone.node] += 1
         for zone in k.zones:
             for name, counter, counted in (

@@ -16,6 +16,8 @@ from kstate.syscalls import (
     COUNT,
     FILE,
     FILES,
+    GROUP,
+    GROUPS_COUNT,
     KIND,
     KINDS,
     NODE,
@@ -32,7 +34,7 @@ from kstate.syscalls import (
     slot_start,
 )
 
-NAMES = tuple(OPERATIONS)
+NAMES = tuple(name for name, operation in OPERATIONS.items() if not operation.breaks)
 PROCESSES_USED = "AB"
 SLOTS_USED = 2
 TASK_OPERATIONS_MAX = 3
@@ -95,6 +97,9 @@ def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
     if kind == NODE:
         return rng.randrange(words.size.zones)
     if kind == FILE:
+        mapped = [file for file, _ in map(KINDS.__getitem__, words.kinds) if file is not None]
+        if mapped and rng.random() < REUSE_SHARE:
+            return rng.choice(mapped)
         return rng.choice(tuple(FILES))
     if kind == PAGES:
         return rng.randrange(words.pages + 1)
@@ -102,6 +107,8 @@ def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
         return rng.choice(PROTECTIONS)
     if kind == PROCESS:
         return rng.choice(PROCESSES_USED)
+    if kind == GROUP:
+        return rng.randrange(GROUPS_COUNT)
     return rng.randrange(max(1, words.size.pool))
 
 

@@ -36,6 +36,7 @@ from kstate.syscalls import (
     FILE,
     FILE_PAGES_MAX,
     FILES,
+    GROUP,
     KIND,
     KINDS,
     NODE,
@@ -482,7 +483,7 @@ def _argument(kind: str, word: str, line: int, column: int) -> Argument:
                 f"slots are 0 to {SLOTS_COUNT - 1}, their pages 0 to {SLOT_PAGES - 1}", line, column
             )
         return slot_start(start) + offset
-    prefix = {COUNT: "+", NODE: "node", POOL: "pool"}[kind]
+    prefix = {COUNT: "+", NODE: "node", POOL: "pool", GROUP: "memcg"}[kind]
     if not word.startswith(prefix):
         raise ProgError(f"expected {kind}, found {word!r}", line, column)
     value = _number(word[len(prefix) :], line, column + len(prefix))

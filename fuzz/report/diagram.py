@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fuzz.conflict import conflict_of
 from fuzz.findings import FINDINGS
+from fuzz.oracles import ALL_ORACLES
 from fuzz.prog.prog import Program
 from fuzz.prog.text import print_op
 from fuzz.run import Outcome, run
@@ -44,7 +45,7 @@ def diagram(program: Program, kernel: str | None = None) -> tuple[str, Outcome]:
             outcome_log.append(log)
         steps.append(_Step(task.index, point, operand.id, len(log), _stack()))
 
-    outcome = run(program, kernel, observers=(observe,))
+    outcome = run(program, kernel, oracles=ALL_ORACLES, observers=(observe,))
     log = outcome_log[0] if outcome_log else []
     competing = [step for step in steps if step.task > 0]
     for step in competing:

@@ -12,5 +12,5 @@ def drop_pagecache(k: Kernel) -> None:
     Source:   fs/drop_caches.c drop_caches_sysctl_handler(), drop_pagecache_sb(), v4.3.
     Context:  sleeps.
     """
-    for mapping in k.files.values():
+    for mapping in list(k.files.values()):
         truncate.invalidate_mapping_pages(k, mapping)

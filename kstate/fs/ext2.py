@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kstate.fs import buffer
 from kstate.machine import mutex_lock, mutex_unlock
 from kstate.mm import page_writeback, truncate
 from kstate.pageflags import unlock_page
-from kstate.structs import AddressSpace, Kernel, Page
+from kstate.structs import AddressSpace, Kernel, Page, test_clear_buffer_dirty
 
 
 def ext2_setsize(k: Kernel, mapping: AddressSpace, pages: int) -> None:
@@ -26,10 +27,14 @@ def ext2_setsize(k: Kernel, mapping: AddressSpace, pages: int) -> None:
 def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     """Write one page to the disk; it comes back unlocked.
 
-    Source:   fs/mpage.c __mpage_writepage(), mpage_end_io(), v4.3.
+    Source:   fs/mpage.c __mpage_writepage(), clean_buffers(), mpage_end_io(), v4.3.
     Context:  page locked, clean.
-    Left out: buffers; a batch of pages in one request.
+    Left out: a batch of pages in one request.
     """
+    if page.buffers is not None and not test_clear_buffer_dirty(page.buffers):
+        # A dirty page with clean buffers confuses it: let the buffers say what is to be written.
+        buffer.block_write_full_page(k, mapping, page, sync=True)
+        return
     index = page.index
     page_writeback.set_page_writeback(k, page)
     unlock_page(page)

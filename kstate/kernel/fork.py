@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kstate.flags import EAGAIN, VM_LOCKED
+from kstate.fs import aio
 from kstate.machine import down_write, up_write
 from kstate.mm import ksm, memory, mmap, rmap
 from kstate.structs import Kernel, MmStruct, VmAreaStruct, finish_fork, put_mm_user, take_process
@@ -44,6 +45,7 @@ def do_fork(k: Kernel, mm: MmStruct, name: str) -> int:
     Returns:  0; -EAGAIN: there is a process of that name that has begun its work.
     """
     child = MmStruct(k.machine, name)
+    child._memcg = mm.memcg
     if not take_process(k, child):
         return EAGAIN
     dup_mmap(k, child, mm)
@@ -54,5 +56,6 @@ def do_fork(k: Kernel, mm: MmStruct, name: str) -> int:
 def mmput(k: Kernel, mm: MmStruct) -> None:
     """Drop a user of an address space; the last one takes it down. Source: kernel/fork.c, v4.3."""
     if put_mm_user(mm):
+        aio.exit_aio(k, mm)
         ksm.ksm_exit(mm)
         mmap.exit_mmap(k, mm)

@@ -433,9 +433,9 @@ class Machine:
         """SHA-256 over (task, point, operand, result) of every step so far."""
         return sha256(array("q", self.log).tobytes()).hexdigest()
 
-    def events(self) -> Iterator[Event]:
-        """The log, decoded, a step at a time."""
-        return decode(self.log)
+    def events(self, since: int = 0) -> Iterator[Event]:
+        """The log, decoded, a step at a time, from a place in it (a note's log_at) on."""
+        return decode(self.log, since)
 
     def stacks(self) -> Iterable[tuple[Task, list[str]]]:
         """Tasks that are still alive, with what each would do next."""
@@ -448,9 +448,10 @@ class Machine:
         return self.steps_done + (self._granted - self.left if self._granted else 0)
 
 
-def decode(log: Sequence[int]) -> Iterator[Event]:
-    """Events of a log, or of any part of one that begins at a change of task."""
-    at, task = 0, 0
+def decode(log: Sequence[int], since: int = 0) -> Iterator[Event]:
+    """Events of a log from a place where one begins, such as a note's log_at. Of those before the
+    next change of task the task is not known: -1."""
+    at, task = since, -1 if since else 0
     while at < len(log):
         number = log[at]
         if number < 0:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kstate.flags import (
+    EEXIST,
+    ENOMEM,
     FAULT_FLAG_ALLOW_RETRY,
-    NR_FILE_DIRTY,
     NR_FILE_PAGES,
     NR_SHMEM,
     VM_FAULT_LOCKED,
@@ -22,7 +23,7 @@ from kstate.machine import (
     spin_unlock_irq,
     up_read,
 )
-from kstate.mm import memory, page_alloc, page_writeback, swap
+from kstate.mm import memcontrol, memory, page_alloc, page_writeback, swap
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
@@ -42,10 +43,12 @@ from kstate.pageflags import (
     unlock_page,
     wait_on_page_locked,
 )
+from kstate.patches import FIX_AIO_RING_FAULT
 from kstate.structs import (
     NONE,
     AddressSpace,
     Kernel,
+    MemCgroup,
     MmStruct,
     Page,
     VmAreaStruct,
@@ -110,14 +113,19 @@ def find_lock_entry(k: Kernel, mapping: AddressSpace, index: int) -> Page | int 
         swap.put_page(k, page)
 
 
-def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> bool:
-    """Insert a new page, locked. False where somebody was faster: the page is as it was.
+def add_to_page_cache_locked(k: Kernel, mapping: AddressSpace, page: Page, index: int) -> int:
+    """Insert a new page, locked, and charge it to whoever asked for it.
 
     Source:   mm/filemap.c __add_to_page_cache_locked(), v4.3.
     Context:  takes tree_lock; the cache holds a reference of its own.
-    Left out: memcg, shadow entries.
+    Returns:  0; -EEXIST: somebody was faster, the page is as it was; -ENOMEM: it was not charged.
+    Left out: shadow entries.
     """
     set_page_locked(page)
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    if error:
+        clear_page_locked(page)
+        return error
     get_page(page)
     page.mapping = mapping
     page.index = index
@@ -125,23 +133,31 @@ def add_to_page_cache_locked(mapping: AddressSpace, page: Page, index: int) -> b
     if radix_tree_lookup(mapping, index) is not None:
         page.mapping = None
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         clear_page_locked(page)
         put_page_testzero(page)
-        return False
+        return EEXIST
     radix_tree_store(mapping, index, page)
     page.zone.stat[NR_FILE_PAGES] += 1
     spin_unlock_irq(mapping.tree_lock)
-    return True
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
+    return 0
 
 
 def __delete_from_page_cache(
-    k: Kernel, mapping: AddressSpace, page: Page, *, reclaimed: bool = False
+    k: Kernel,
+    mapping: AddressSpace,
+    page: Page,
+    *,
+    reclaimed: bool = False,
+    memcg: MemCgroup | None = None,
 ) -> None:
     """Take a page out of its file.
 
     Source:   mm/filemap.c __delete_from_page_cache(), v4.3.
-    Context:  page locked, tree_lock held.
+    Context:  page locked, tree_lock held, between mem_cgroup_begin_page_stat and its end.
     Args:     reclaimed: leave a shadow, so that a page that soon comes back is known.
+              memcg: what mem_cgroup_begin_page_stat returned.
     Bugs:     BUG: still mapped. Reports WARN_ONCE: still dirty.
     """
     index = page.index
@@ -161,7 +177,7 @@ def __delete_from_page_cache(
             page,
         )
         if mapping.accounts_dirty:
-            page.zone.stat[NR_FILE_DIRTY] -= 1
+            page_writeback.account_page_cleaned(page, memcg)
 
 
 def delete_from_page_cache(k: Kernel, page: Page) -> None:
@@ -173,10 +189,42 @@ def delete_from_page_cache(k: Kernel, page: Page) -> None:
     mapping = page.mapping
     BUG_ON(not page._flags & PG_locked, "bug-delete-from-page-cache-unlocked", "!PageLocked(page)")
     assert isinstance(mapping, AddressSpace)
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     spin_lock_irq(mapping.tree_lock)
-    __delete_from_page_cache(k, mapping, page)
+    __delete_from_page_cache(k, mapping, page, memcg=memcg)
     spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     swap.put_page(k, page)
+
+
+def replace_page_cache_page(k: Kernel, old: Page, new: Page) -> None:
+    """Let another page take the place of one in a file, with its charge.
+
+    Source:   mm/filemap.c replace_page_cache_page(), v4.3.
+    Context:  both pages locked; takes tree_lock. `old` loses the cache's reference, and may be on
+              an LRU list.
+    Bugs:     VM_BUG: not locked; `new` has a mapping.
+    """
+    locked = old._flags & new._flags & PG_locked
+    VM_BUG_ON_PAGE(not locked, "vm-bug-replace-cache-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(new._mapping is not None, "vm-bug-replace-cache-mapping", "new->mapping")
+    mapping = old.mapping
+    assert isinstance(mapping, AddressSpace)
+    index = old.index
+    get_page(new)
+    new.mapping = mapping
+    new.index = index
+    memcg = memcontrol.mem_cgroup_begin_page_stat(old)
+    spin_lock_irq(mapping.tree_lock)
+    __delete_from_page_cache(k, mapping, old, memcg=memcg)
+    radix_tree_store(mapping, index, new)
+    new.zone.stat[NR_FILE_PAGES] += 1
+    if PageSwapBacked(new):
+        new.zone.stat[NR_SHMEM] += 1
+    spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(old, memcg)
+    memcontrol.mem_cgroup_replace_page(k, old, new)
+    swap.put_page(k, old)
 
 
 def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> bool:
@@ -185,8 +233,10 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
     Source:   mm/filemap.c do_sync_mmap_readahead(), page_cache_read(), v4.3.
     Context:  mmap_sem held for read.          Returns: False where there was no memory
               for the page that is wanted; the others are read as far as there is any.
+    Bugs:     NULL pointer: the file has no readpage, as its pages were all there from the start.
     """
-    for index in dict.fromkeys((*range(mapping.i_size), wanted)):
+    window = range(mapping.i_size) if mapping.accounts_dirty else ()  # ramfs has no disk to read
+    for index in dict.fromkeys((*window, wanted)):
         if radix_tree_lookup(mapping, index) is not None:
             continue
         page = page_alloc.alloc_page(k)
@@ -194,7 +244,12 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
             if index == wanted:
                 return False
             continue
-        if add_to_page_cache_locked(mapping, page, index):
+        error = add_to_page_cache_locked(k, mapping, page, index)
+        if error == ENOMEM and index == wanted:
+            swap.put_page(k, page)
+            return False
+        if not error:
+            BUG_ON(mapping.fs == "aio", "bug-no-readpage", "mapping->a_ops->readpage == NULL")
             if index in mapping.shadows:
                 mapping.shadows.remove(index)
                 SetPageActive(page)  # workingset_refault(): it was reclaimed too early
@@ -229,7 +284,7 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
 
     Source:   mm/filemap.c filemap_fault(), v4.3.
     Context:  mmap_sem held for read, dropped for VM_FAULT_RETRY.
-    Returns:  (VM_FAULT_* bits, page).
+    Returns:  (VM_FAULT_* bits, page).         Patches: fix:aio-ring-fault.
     Left out: asynchronous readahead, read errors.
     """
     mapping = vma.vm_file
@@ -239,6 +294,9 @@ def filemap_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple
     while True:
         page = find_get_page(k, mapping, pgoff)
         if page is None:
+            if FIX_AIO_RING_FAULT in k.patches:
+                if mapping.fs == "aio":
+                    return VM_FAULT_SIGBUS, None  # truncated meanwhile: its pages are never read
             if not do_sync_mmap_readahead(k, mapping, pgoff):
                 return VM_FAULT_OOM, None
             continue

@@ -24,6 +24,7 @@ from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_rea
 from kstate.mm import (
     filemap,
     ksm,
+    memcontrol,
     migrate,
     mlock,
     page_alloc,
@@ -120,7 +121,7 @@ def do_anonymous_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flag
 
     Source:   mm/memory.c do_anonymous_page(), v4.3.
     Context:  mmap_sem held for read; takes the ptl.
-    Left out: memcg, userfaultfd, stack guard pages.
+    Left out: userfaultfd, stack guard pages.
     """
     if not flags & FAULT_FLAG_WRITE:
         spin_lock(pte.lock)
@@ -132,15 +133,21 @@ def do_anonymous_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flag
     page = page_alloc.alloc_page(k)
     if page is None:
         return VM_FAULT_OOM
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
+    if error:
+        swap.put_page(k, page)
+        return VM_FAULT_OOM
     SetPageUptodate(page)
     writable = bool(vma.vm_flags & VM_WRITE)
     spin_lock(pte.lock)
     if pte.value.kind != NONE:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, page)
         spin_unlock(pte.lock)
         return 0
     vma.vm_mm.rss[MM_ANONPAGES] += 1
     rmap.page_add_new_anon_rmap(page, vma, address)
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, page, vma)
     entry = PteVal(PRESENT, page, young=True)
     if writable:
@@ -231,8 +238,13 @@ def do_cow_fault(
     new_page = page_alloc.alloc_page(k)
     if new_page is None:
         return VM_FAULT_OOM
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, new_page, vma.vm_mm)
+    if error:
+        swap.put_page(k, new_page)
+        return VM_FAULT_OOM
     ret, fault_page = __do_fault(k, vma, pgoff, flags)
     if ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY) or fault_page is None:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
         return ret
     copy_user_highpage(k, new_page, fault_page)
@@ -242,9 +254,11 @@ def do_cow_fault(
         spin_unlock(pte.lock)
         unlock_page(fault_page)
         swap.put_page(k, fault_page)
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
         return ret
     do_set_pte(k, vma, new_page, pte, address, write=True, anon=True)
+    memcontrol.mem_cgroup_commit_charge(new_page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, new_page, vma)
     spin_unlock(pte.lock)
     unlock_page(fault_page)
@@ -326,7 +340,7 @@ def do_swap_page(
 
     Source:   mm/memory.c do_swap_page(), v4.3.
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the page lock, the ptl.
-    Left out: hwpoison, memcg.
+    Left out: hwpoison.
     """
     if orig.kind == MIGRATION:
         return migrate.migration_entry_wait(k, pte)
@@ -351,13 +365,19 @@ def do_swap_page(
         swap.put_page(k, page)
         return ret
     swapcache = page
-    page = ksm.ksm_might_need_to_copy(k, swapcache, vma, address)
-    if page is None:
+    copy = ksm.ksm_might_need_to_copy(k, swapcache, vma, address)
+    if copy is None:
         _unlock_and_put(k, swapcache, swapcache)
+        return VM_FAULT_OOM
+    page = copy
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
+    if error:
+        _unlock_and_put(k, page, swapcache)
         return VM_FAULT_OOM
     spin_lock(pte.lock)
     same = pte_same(pte.value, orig)
     if not same or not PageUptodate(page):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         spin_unlock(pte.lock)
         _unlock_and_put(k, page, swapcache)
         return ret if not same else VM_FAULT_SIGBUS
@@ -376,8 +396,10 @@ def do_swap_page(
     set_pte_at(pte, entry)
     if page is swapcache:
         rmap.page_add_anon_rmap(page, vma, address, exclusive=exclusive)
+        memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
     else:
         rmap.page_add_new_anon_rmap(page, vma, address)
+        memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=False)
         swap.lru_cache_add_active_or_unevictable(k, page, vma)
     swapfile.swap_free(k, slot)
     if swapfile.vm_swap_full(k) or vma.vm_flags & VM_LOCKED or PageMlocked(page):
@@ -498,6 +520,12 @@ def wp_page_copy(
         return VM_FAULT_OOM
     if old_page is not None:
         copy_user_highpage(k, new_page, old_page)
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, new_page, vma.vm_mm)
+    if error:
+        swap.put_page(k, new_page)
+        if old_page is not None:
+            swap.put_page(k, old_page)
+        return VM_FAULT_OOM
     SetPageUptodate(new_page)
     copied = False
     spin_lock(pte.lock)
@@ -512,6 +540,7 @@ def wp_page_copy(
         entry = pte_mkdirty(PteVal(PRESENT, new_page, write=writable, young=True))
         ptep_get_and_clear(pte)
         rmap.page_add_new_anon_rmap(new_page, vma, address)
+        memcontrol.mem_cgroup_commit_charge(new_page, memcg)
         swap.lru_cache_add_active_or_unevictable(k, new_page, vma)
         set_pte_at(pte, entry)
         if old_page is not None:
@@ -519,6 +548,7 @@ def wp_page_copy(
             swap.put_page(k, old_page)
         copied = True
     else:
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, new_page)
     spin_unlock(pte.lock)
     if old_page is not None:
@@ -708,7 +738,7 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     mapping = vma.vm_file
     if mapping is None:
         return not vm_flags & VM_SOFTDIRTY
-    return mapping.accounts_dirty or not vm_flags & VM_SOFTDIRTY
+    return not mapping.shmem or not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:

@@ -35,9 +35,13 @@ from kstate.flags import (
     PG_unevictable,
     PG_writeback,
 )
+from kstate.fs import aio, buffer, fuse
 from kstate.machine import (
     down_read,
     local_irq_enable,
+    mutex_lock,
+    mutex_trylock,
+    mutex_unlock,
     retry_when_changed,
     spin_lock,
     spin_lock_irq,
@@ -48,6 +52,7 @@ from kstate.machine import (
 from kstate.mm import (
     gup,
     ksm,
+    memcontrol,
     memory,
     mlock,
     mmap,
@@ -61,11 +66,13 @@ from kstate.mm import (
 from kstate.mm.debug import BUG, BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
+    ClearPagePrivate,
     ClearPageSwapBacked,
     ClearPageSwapCache,
     PageAnon,
     PageAnonNotKsm,
     PageDirty,
+    PagePrivate,
     PageReferenced,
     PageSwapBacked,
     PageSwapCache,
@@ -73,6 +80,7 @@ from kstate.pageflags import (
     PageWriteback,
     SetPageActive,
     SetPageDirty,
+    SetPagePrivate,
     SetPageReferenced,
     SetPageSwapBacked,
     SetPageSwapCache,
@@ -108,6 +116,7 @@ from kstate.patches import (
     P09,
     P11,
     P12,
+    C_0610c25daa3e,
     C_8bdd63809160,
 )
 from kstate.structs import (
@@ -115,6 +124,7 @@ from kstate.structs import (
     PRESENT,
     AddressSpace,
     AnonVma,
+    BufferHead,
     Kernel,
     MmStruct,
     Page,
@@ -239,22 +249,30 @@ def migration_entry_unfrozen(pte: Pte) -> None:
 
 
 def migrate_page_move_mapping(
-    k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page
+    k: Kernel,
+    mapping: AddressSpace | None,
+    newpage: Page,
+    page: Page,
+    *,
+    head: BufferHead | None = None,
+    mode: int = MIGRATE_SYNC,
+    extra: int = 0,
 ) -> int:
     """Let newpage take page's place in its file or in the swap cache.
 
     Source:   mm/migrate.c migrate_page_move_mapping(), v4.3.  Patches: P11, P12, mutant:12c.
     Context:  both pages locked, page unmapped; takes tree_lock.
-    Returns:  0, or -EAGAIN: somebody else has a reference.
-    Left out: buffers.
+    Args:     head: its buffers; with MIGRATE_ASYNC they come back locked. extra: references that
+              the caller knows of.
+    Returns:  0, or -EAGAIN: somebody else has a reference, or a buffer's lock.
     """
     if mapping is None:
-        if page_count(page) != 1:
+        if page_count(page) != 1 + extra:
             return EAGAIN
         if P11 in k.patches:
-            take_over_identity(newpage, page)
+            take_over_identity(k, newpage, page)
         return MIGRATEPAGE_SUCCESS
-    expected = 2 + page_private_refs(page)
+    expected = 2 + extra + page_private_refs(page)
     spin_lock_irq(mapping.tree_lock)
     index = util.page_index(k, page, mapping)
     if page_count(page) != expected or radix_tree_lookup(mapping, index) is not page:
@@ -263,8 +281,12 @@ def migrate_page_move_mapping(
     if not page_freeze_refs(page, expected):
         spin_unlock_irq(mapping.tree_lock)
         return EAGAIN
+    if head is not None and mode == MIGRATE_ASYNC and not buffer_migrate_lock_buffers(head, mode):
+        page_unfreeze_refs(page, expected)
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
     if P11 in k.patches:
-        take_over_identity(newpage, page)  # nobody can have found newpage before this
+        take_over_identity(k, newpage, page)  # nobody can have found newpage before this
     get_page(newpage)
     swap_cache = PageSwapCache(page)
     if swap_cache:
@@ -288,8 +310,14 @@ def migrate_page_move_mapping(
     return MIGRATEPAGE_SUCCESS
 
 
-def take_over_identity(newpage: Page, page: Page) -> None:
-    """Source: mm/migrate.c migrate_page_move_mapping(), v4.4: index, mapping, PG_swapbacked."""
+def take_over_identity(k: Kernel, newpage: Page, page: Page) -> None:
+    """What the page is charged to, belongs to, and where.
+
+    Source:   mm/migrate.c migrate_page_move_mapping(), v4.4; move_to_new_page(), v4.3.
+                                               Patches: 0610c25daa3e.
+    """
+    if C_0610c25daa3e in k.patches:
+        newpage.mem_cgroup = page.mem_cgroup
     newpage.index = page.index
     newpage.mapping = page.mapping
     if PageSwapBacked(page):
@@ -332,7 +360,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03, P12.
     Context:  both pages locked.
     Bugs:     VM_BUG: active and unevictable together.
-    Left out: error, checked, mappedtodisk, young and idle, buffers.
+    Left out: error, checked, mappedtodisk, young and idle.
     """
     newpage._token = page._token
     k.machine.note("page-moved", page, newpage)
@@ -394,20 +422,78 @@ def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: P
     return MIGRATEPAGE_SUCCESS
 
 
+def buffer_migrate_lock_buffers(head: BufferHead, mode: int) -> bool:
+    """Lock a page's buffers: by trylock where that may not sleep.
+
+    Source:   mm/migrate.c buffer_migrate_lock_buffers(), v4.3.
+    Context:  tree_lock held with MIGRATE_ASYNC; else sleeps.
+    """
+    if mode == MIGRATE_ASYNC:
+        return mutex_trylock(head.lock)
+    mutex_lock(head.lock)
+    return True
+
+
+def buffer_migrate_page(
+    k: Kernel, mapping: AddressSpace, newpage: Page, page: Page, mode: int
+) -> int:
+    """Migrate a page of a disk file, its buffers with it.
+
+    Source:   mm/migrate.c buffer_migrate_page(), v4.3.
+    Context:  both pages locked; takes the buffers' lock.
+    """
+    if not PagePrivate(page):
+        return migrate_page(k, mapping, newpage, page)
+    head = page.buffers
+    assert head is not None
+    rc = migrate_page_move_mapping(k, mapping, newpage, page, head=head, mode=mode)
+    if rc != MIGRATEPAGE_SUCCESS:
+        return rc
+    if mode != MIGRATE_ASYNC:
+        buffer_migrate_lock_buffers(head, mode)
+    ClearPagePrivate(page)
+    page.buffers = None
+    swap.put_page(k, page)
+    get_page(newpage)
+    newpage.buffers = head
+    SetPagePrivate(newpage)
+    migrate_page_copy(k, newpage, page)
+    mutex_unlock(head.lock)
+    return MIGRATEPAGE_SUCCESS
+
+
+def writeout(k: Kernel, mapping: AddressSpace, page: Page) -> int:
+    """Write a dirty page out, so that it can be migrated another time.
+
+    Source:   mm/migrate.c writeout(), v4.3.
+    Context:  page locked, unlocked for the write and locked again; its entries are gone by then.
+    Returns:  -EAGAIN; -EINVAL: there is nothing to write it with.
+    """
+    if mapping.fs != "fuse":
+        return EINVAL
+    if not page_writeback.clear_page_dirty_for_io(k, page):
+        return EAGAIN
+    remove_migration_ptes(k, page, page)
+    fuse.fuse_writepage(k, mapping, page)
+    lock_page(page)
+    return EAGAIN
+
+
 def fallback_migrate_page(
     k: Kernel, mapping: AddressSpace, newpage: Page, page: Page, mode: int
 ) -> int:
     """Migrate a page of a file system that has no migratepage of its own.
 
-    Source:   mm/migrate.c fallback_migrate_page(), writeout(), v4.3.
+    Source:   mm/migrate.c fallback_migrate_page(), v4.3.
     Context:  both pages locked.
-    Returns:  as migrate_page; -EBUSY: dirty, and not to be waited for; -EINVAL: no writepage.
-    Left out: file systems that have a writepage but no migratepage.
+    Returns:  as migrate_page; -EBUSY: dirty, and not to be waited for; as writeout.
     """
     if PageDirty(page):
         if mode != MIGRATE_SYNC:
             return EBUSY
-        return EINVAL
+        return writeout(k, mapping, page)
+    if page_private_refs(page) and not buffer.try_to_release_page(k, page):
+        return EAGAIN
     return migrate_page(k, mapping, newpage, page)
 
 
@@ -415,12 +501,11 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     """Move a page that is locked and unmapped.
 
     Source:   mm/migrate.c move_to_new_page(), v4.3.
-                                               Patches: P07, P11, mutant:7b.
+                                               Patches: P07, P11, 0610c25daa3e, mutant:7b.
     Context:  page locked; newpage locked here, or by the caller with P07.
     Returns:  0, or an errno: newpage is as it was, but for a stale index and PG_swapbacked
               without P11.
     Bugs:     BUG: newpage's lock is taken. VM_BUG (P07): either page not locked.
-    Left out: memcg.
     """
     if P07 in k.patches:
         VM_BUG_ON_PAGE(
@@ -431,17 +516,24 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     else:
         if not trylock_page(newpage):
             if MUT_7B in k.patches:
+                unlock_page(newpage)  # as every way out does: whose lock was it?
                 return EAGAIN
             BUG("bug-newpage-trylock", "trylock_page(newpage) failed")
     if P11 not in k.patches:
-        take_over_identity(newpage, page)
+        take_over_identity(k, newpage, page)
     mapping = util.page_mapping(k, page)
     if mapping is not None and not mapping.has_migratepage:
         rc = fallback_migrate_page(k, mapping, newpage, page, mode)
+    elif mapping is not None and mapping.fs == "ext2":
+        rc = buffer_migrate_page(k, mapping, newpage, page, mode)
+    elif mapping is not None and mapping.fs == "aio":
+        rc = aio.aio_migratepage(k, mapping, newpage, page, mode)
     else:
         rc = migrate_page(k, mapping, newpage, page)
     if rc != MIGRATEPAGE_SUCCESS:
         if P11 not in k.patches:
+            if C_0610c25daa3e in k.patches:
+                newpage.mem_cgroup = None
             newpage.mapping = None
     else:
         let_go_of_old_page(k, newpage, page, page_was_mapped)
@@ -453,9 +545,13 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
 def let_go_of_old_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool) -> None:
     """The old page leaves its file; what it was, an anonymous page stays until it is freed (P08).
 
-    Source:   mm/migrate.c move_to_new_page(), v4.3.           Patches: P08, mutant:8b.
+    Source:   mm/migrate.c move_to_new_page(), v4.3.    Patches: P08, 0610c25daa3e, mutant:8b.
     Context:  both pages locked.
     """
+    if C_0610c25daa3e in k.patches:
+        page.mem_cgroup = None
+    else:
+        memcontrol.mem_cgroup_replace_page(k, page, newpage, lrucare=False)
     if P08 in k.patches:
         if MUT_8B in k.patches:
             page.mapping = None
@@ -475,7 +571,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: balloon pages, orphaned pages with buffers.
+    Left out: balloon pages.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -505,7 +601,9 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             return rc
     page_was_mapped = orphan = False
     if page.mapping is None:
-        orphan = page_private_refs(page) != 0  # with buffers, which the next round finds without
+        orphan = page_private_refs(page) != 0
+        if orphan:
+            buffer.try_to_free_buffers(k, page)
     elif page_mapped(page):
         if P09 in k.patches:
             VM_BUG_ON_PAGE(

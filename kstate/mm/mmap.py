@@ -92,6 +92,7 @@ def vma_adjust(
         up_write(mapping.i_mmap_rwsem)
     if remove is not None:
         rmap.unlink_anon_vmas(remove)
+        remove.machine.note("vma-freed", remove)
 
 
 def _trees(vma: VmAreaStruct) -> list[list[VmAreaStruct]]:
@@ -249,6 +250,8 @@ def unmap_region(k: Kernel, vmas: list[VmAreaStruct]) -> None:
             mapping.i_mmap.remove(vma)
             up_write(mapping.i_mmap_rwsem)
     memory.tlb_finish_mmu(k, gathered)
+    for vma in vmas:
+        k.machine.note("vma-freed", vma)
 
 
 def exit_mmap(k: Kernel, mm: MmStruct) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from kstate.flags import PAGE_FLAG_NAMES, PAGE_FLAGS_CHECK_AT_FREE
-from kstate.pageflags import ANON
-from kstate.structs import Kernel, Page, give_free_page, take_free_page
+from kstate.structs import ANON, Kernel, Page, give_free_page, take_free_page
 
 
 def alloc_page(k: Kernel, node: int = 0) -> Page | None:
@@ -18,6 +17,24 @@ def alloc_page(k: Kernel, node: int = 0) -> Page | None:
     if k.machine.fault("alloc_page"):
         return None
     for zone in k.zones[node:] + k.zones[:node]:
+        page = take_free_page(k, zone)
+        if page is not None:
+            return page
+    return None
+
+
+def alloc_page_upto(k: Kernel, limit: int) -> Page | None:
+    """A page of a node up to `limit`, as a gfp mask says which zones will do; of any, if it is -1.
+
+    Source:   include/linux/gfp.h gfp_zone(); mm/page_alloc.c get_page_from_freelist(), v4.3.
+    Context:  as alloc_page.
+    Left out: as alloc_page.
+    """
+    if limit < 0:
+        return alloc_page(k)
+    if k.machine.fault("alloc_page"):
+        return None
+    for zone in k.zones[: limit + 1]:
         page = take_free_page(k, zone)
         if page is not None:
             return page
@@ -58,7 +75,7 @@ def free_pages_check(k: Kernel, page: Page) -> bool:
     Context:  refcount 0.
     Returns:  True for a bad page.
     Bugs:     reports bad-page-state-*, one id a cause.
-    Left out: reserved, slab and compound flags, memcg.
+    Left out: reserved, slab and compound flags.
     """
     id = reason = ""
     if page._mapcount != 0:
@@ -72,6 +89,8 @@ def free_pages_check(k: Kernel, page: Page) -> bool:
         names = [name for bit, name in PAGE_FLAG_NAMES.items() if bad & bit]
         id = f"bad-page-state-{names[0]}" if len(names) == 1 else "bad-page-state-flags"
         reason = f"PAGE_FLAGS_CHECK_AT_FREE flag(s) set, bad because of flags: ({'|'.join(names)})"
+    if page._mem_cgroup is not None:
+        id, reason = "bad-page-state-memcg", "page still charged to cgroup"
     if not id:
         return False
     k.machine.report(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    ENOENT,
+    MEM_CGROUP_STAT_DIRTY,
+    MEM_CGROUP_STAT_WRITEBACK,
     NR_DIRTIED,
     NR_FILE_DIRTY,
     NR_WRITEBACK,
@@ -15,7 +18,7 @@ from kstate.flags import (
     PG_writeback,
 )
 from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
-from kstate.mm import filemap, rmap, swap, util
+from kstate.mm import filemap, memcontrol, rmap, swap, util
 from kstate.mm.debug import BUG_ON
 from kstate.pageflags import (
     ClearPageDirty,
@@ -37,25 +40,39 @@ from kstate.structs import (
     TAG_WRITEBACK,
     AddressSpace,
     Kernel,
+    MemCgroup,
     Page,
     radix_tree_indices,
     radix_tree_tag,
+    test_set_buffer_dirty,
 )
 
 
-def account_page_dirtied(k: Kernel, page: Page, mapping: AddressSpace) -> None:
+def account_page_dirtied(
+    k: Kernel, page: Page, mapping: AddressSpace, memcg: MemCgroup | None
+) -> None:
     """Count a page that has become dirty, where its file system counts them.
 
     Source:   mm/page-writeback.c account_page_dirtied(), v4.3.
-    Context:  tree_lock held.
-    Left out: the tracepoint, memcg, ratelimits; task_io and nr_dirtied are one counter, k.dirtied.
+    Context:  tree_lock held, between mem_cgroup_begin_page_stat, which gave `memcg`, and its end.
+    Left out: the tracepoint, ratelimits; task_io and nr_dirtied are one counter, k.dirtied.
     """
     if mapping.accounts_dirty:
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_DIRTY, 1)
         page.zone.stat[NR_FILE_DIRTY] += 1
         page.zone.stat[NR_DIRTIED] += 1
         task = k.machine.current.index
         k.dirtied[task] = k.dirtied.get(task, 0) + 1
         k.machine.note("page-dirtied", page)
+
+
+def account_page_cleaned(page: Page, memcg: MemCgroup | None) -> None:
+    """Count a page, of a file system that counts them, that is dirty no more.
+
+    Source:   mm/page-writeback.c account_page_cleaned(), v4.3. Context: as account_page_dirtied.
+    """
+    memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_DIRTY, -1)
+    page.zone.stat[NR_FILE_DIRTY] -= 1
 
 
 def set_page_dirty(k: Kernel, page: Page) -> bool:
@@ -74,11 +91,13 @@ def set_page_dirty(k: Kernel, page: Page) -> bool:
         ClearPageReclaim(page)
     if not mapping.accounts_dirty:
         return __set_page_dirty_no_writeback(page)
+    if mapping.fs == "fuse":
+        return __set_page_dirty_nobuffers(k, page)
     return __set_page_dirty_buffers(k, page, mapping)
 
 
 def __set_page_dirty_no_writeback(page: Page) -> bool:
-    """set_page_dirty of tmpfs and the swap cache: a flag, nothing else.
+    """set_page_dirty of tmpfs, the swap cache, ramfs and aio rings: a flag, nothing else.
 
     Source:   mm/page-writeback.c __set_page_dirty_no_writeback(), v4.3.
     """
@@ -90,22 +109,36 @@ def __set_page_dirty_no_writeback(page: Page) -> bool:
 def __set_page_dirty_buffers(k: Kernel, page: Page, mapping: AddressSpace) -> bool:
     """set_page_dirty of a disk file.
 
-    Source:   fs/buffer.c __set_page_dirty_buffers(), __set_page_dirty(), v4.3.
+    Source:   fs/buffer.c __set_page_dirty_buffers(), v4.3.
     Context:  takes private_lock, then tree_lock.
-    Bugs:     reports WARN_ONCE: not up to date.
-    Left out: the buffers' own dirty bits, inode dirtying.
+    Left out: inode dirtying.
     """
     spin_lock(mapping.private_lock)
+    if page.buffers is not None:
+        test_set_buffer_dirty(page.buffers)
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     newly_dirty = not TestSetPageDirty(page)
     spin_unlock(mapping.private_lock)
     if newly_dirty:
-        spin_lock_irq(mapping.tree_lock)
-        if page.mapping is not None:  # else truncation was faster
-            _warn_not_uptodate(k, page, page._flags & PG_uptodate == 0)
-            account_page_dirtied(k, page, mapping)
-            radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
-        spin_unlock_irq(mapping.tree_lock)
+        __set_page_dirty(k, page, mapping, memcg, warn=True)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return newly_dirty
+
+
+def __set_page_dirty(
+    k: Kernel, page: Page, mapping: AddressSpace, memcg: MemCgroup | None, *, warn: bool
+) -> None:
+    """Count and tag a page that has just become dirty, unless truncation was faster.
+
+    Source:   fs/buffer.c __set_page_dirty(), v4.3.
+    Context:  takes tree_lock.                 Bugs: reports WARN_ONCE: not up to date.
+    """
+    spin_lock_irq(mapping.tree_lock)
+    if page.mapping is not None:
+        _warn_not_uptodate(k, page, warn and page._flags & PG_uptodate == 0)
+        account_page_dirtied(k, page, mapping, memcg)
+        radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
+    spin_unlock_irq(mapping.tree_lock)
 
 
 def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
@@ -114,10 +147,13 @@ def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
     Source:   mm/page-writeback.c __set_page_dirty_nobuffers(), v4.3.
     Bugs:     BUG: the mapping changed. Reports WARN_ONCE: neither private nor up to date.
     """
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     if TestSetPageDirty(page):
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return False
     mapping = util.page_mapping(k, page)
     if mapping is None:
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return True
     spin_lock_irq(mapping.tree_lock)
     BUG_ON(
@@ -126,10 +162,25 @@ def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
         "page_mapping(page) != mapping",
     )
     _warn_not_uptodate(k, page, page._flags & (PG_private | PG_uptodate) == 0)
-    account_page_dirtied(k, page, mapping)
+    account_page_dirtied(k, page, mapping, memcg)
     radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, True)
     spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return True
+
+
+def redirty_page_for_writepage(k: Kernel, page: Page) -> None:
+    """It could not be written now after all: dirty again, and not counted as dirtied.
+
+    Source:   mm/page-writeback.c redirty_page_for_writepage(), account_page_redirty(), v4.3.
+    Context:  page locked.
+    """
+    __set_page_dirty_nobuffers(k, page)
+    mapping = util.page_mapping(k, page)
+    if mapping is not None and mapping.accounts_dirty:
+        page.zone.stat[NR_DIRTIED] -= 1
+        task = k.machine.current.index
+        k.dirtied[task] = k.dirtied.get(task, 0) - 1
 
 
 def _warn_not_uptodate(k: Kernel, page: Page, condition: bool) -> None:
@@ -153,11 +204,28 @@ def clear_page_dirty_for_io(k: Kernel, page: Page) -> bool:
     if mapping is not None and mapping.accounts_dirty:
         if rmap.page_mkclean(k, page):
             set_page_dirty(k, page)
-        if TestClearPageDirty(page):
-            page.zone.stat[NR_FILE_DIRTY] -= 1
-            return True
-        return False
+        memcg = memcontrol.mem_cgroup_begin_page_stat(page)
+        was = TestClearPageDirty(page)
+        if was:
+            account_page_cleaned(page, memcg)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
+        return was
     return TestClearPageDirty(page)
+
+
+def dirty_cached_page(k: Kernel, mapping: AddressSpace, index: int) -> int:
+    """Look a page up and mark it dirty with no more than a reference, which breaks the rule.
+
+    Source:   mm/page-writeback.c set_page_dirty(), v4.3, for a caller that should have used
+              set_page_dirty_lock().
+    Context:  process context.                 Returns: 0, or -ENOENT: nothing is cached there.
+    """
+    page = filemap.find_get_page(k, mapping, index)
+    if page is None:
+        return ENOENT
+    set_page_dirty(k, page)
+    swap.put_page(k, page)
+    return 0
 
 
 def cancel_dirty_page(k: Kernel, page: Page) -> None:
@@ -168,8 +236,10 @@ def cancel_dirty_page(k: Kernel, page: Page) -> None:
     """
     mapping = util.page_mapping(k, page)
     if mapping is not None and mapping.accounts_dirty:
+        memcg = memcontrol.mem_cgroup_begin_page_stat(page)
         if TestClearPageDirty(page):
-            page.zone.stat[NR_FILE_DIRTY] -= 1
+            account_page_cleaned(page, memcg)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
     else:
         ClearPageDirty(page)
 
@@ -181,19 +251,21 @@ def set_page_writeback(k: Kernel, page: Page) -> None:
     Context:  page locked; takes tree_lock.
     """
     mapping = util.page_mapping(k, page)
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     if mapping is None:
-        if not TestSetPageWriteback(page):
-            page.zone.stat[NR_WRITEBACK] += 1
-        return
-    spin_lock_irq(mapping.tree_lock)
-    was = TestSetPageWriteback(page)
+        was = TestSetPageWriteback(page)
+    else:
+        spin_lock_irq(mapping.tree_lock)
+        was = TestSetPageWriteback(page)
+        if not was:
+            radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_WRITEBACK, True)
+        if not PageDirty(page):
+            radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, False)
+        spin_unlock_irq(mapping.tree_lock)
     if not was:
-        radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_WRITEBACK, True)
-    if not PageDirty(page):
-        radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, False)
-    spin_unlock_irq(mapping.tree_lock)
-    if not was:
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_WRITEBACK, 1)
         page.zone.stat[NR_WRITEBACK] += 1
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
 
 
 def end_page_writeback(k: Kernel, page: Page) -> None:
@@ -206,6 +278,7 @@ def end_page_writeback(k: Kernel, page: Page) -> None:
     if PageReclaim(page) and TestClearPageReclaim(page):
         swap.rotate_reclaimable_page(k, page)
     mapping = util.page_mapping(k, page)
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     if mapping is not None:
         spin_lock_irq(mapping.tree_lock)
         was = TestClearPageWriteback(page)
@@ -214,6 +287,9 @@ def end_page_writeback(k: Kernel, page: Page) -> None:
         spin_unlock_irq(mapping.tree_lock)
     else:
         was = TestClearPageWriteback(page)
+    if was:
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_WRITEBACK, -1)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     BUG_ON(not was, "bug-end-page-writeback", "!test_clear_page_writeback(page)")
     page.zone.stat[NR_WRITEBACK] -= 1
     page.zone.stat[NR_WRITTEN] += 1

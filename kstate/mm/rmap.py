@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    MEM_CGROUP_STAT_FILE_MAPPED,
     MM_ANONPAGES,
     MM_FILEPAGES,
     MM_SWAPENTS,
@@ -35,7 +36,17 @@ from kstate.machine import (
     up_read,
     up_write,
 )
-from kstate.mm import ksm, memory, migrate, mlock, page_writeback, swap, swapfile, util
+from kstate.mm import (
+    ksm,
+    memcontrol,
+    memory,
+    migrate,
+    mlock,
+    page_writeback,
+    swap,
+    swapfile,
+    util,
+)
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     PageAnon,
@@ -404,23 +415,45 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
 
 def page_add_file_rmap(page: Page) -> None:
     """One mapping more of a file page. Source: mm/rmap.c, v4.3. Context: ptl held."""
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     if atomic_inc_and_test_mapcount(page):
         page.zone.stat[NR_FILE_MAPPED] += 1
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_FILE_MAPPED, 1)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
 
 
 def page_remove_rmap(k: Kernel, page: Page) -> None:
     """One mapping less. The last one takes PG_mlocked with it.
 
-    Source:   mm/rmap.c page_remove_rmap(), page_remove_file_rmap(), v4.3.
+    Source:   mm/rmap.c page_remove_rmap(), v4.3.
     Context:  ptl held; the page lock is not needed.           Patches: e6c509f85455.
     """
-    counter = NR_ANON_PAGES if PageAnon(page) else NR_FILE_MAPPED
+    if not PageAnon(page):
+        page_remove_file_rmap(k, page)
+        return
     if not atomic_add_negative_mapcount(page):
         return
-    page.zone.stat[counter] -= 1
+    page.zone.stat[NR_ANON_PAGES] -= 1
     if C_e6c509f85455 in k.patches:
         if PageMlocked(page):
             mlock.clear_page_mlock(k, page)
+
+
+def page_remove_file_rmap(k: Kernel, page: Page) -> None:
+    """One mapping of a file page less.
+
+    Source:   mm/rmap.c page_remove_file_rmap(), v4.3.         Patches: e6c509f85455.
+    Context:  ptl held; between mem_cgroup_begin_page_stat and its end also while the flag is
+              cleared.
+    """
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
+    if atomic_add_negative_mapcount(page):
+        page.zone.stat[NR_FILE_MAPPED] -= 1
+        memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_FILE_MAPPED, -1)
+        if C_e6c509f85455 in k.patches:
+            if PageMlocked(page):
+                mlock.clear_page_mlock(k, page)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
 
 
 def page_mkclean(k: Kernel, page: Page) -> int:
@@ -501,7 +534,7 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
 def try_to_unmap_one(k: Kernel, page: Page, vma: VmAreaStruct, address: int, flags: int) -> int:
     """Take away the one pte in `vma` that maps `page`; or, in a VM_LOCKED vma, mark the page.
 
-    Source:   mm/rmap.c try_to_unmap_one(), v4.3.   Patches: P02, P10, alt:trylock-under-ptl.
+    Source:   mm/rmap.c try_to_unmap_one(), v4.3.        Patches: P02, alt:trylock-under-ptl.
     Context:  page locked, rmap lock held for read; takes and drops the ptl.
     Args:     address: page number, inside `vma`.              flags: TTU_* bits.
     Returns:  SWAP_AGAIN: carry on walking. SWAP_MLOCK: a locked vma maps the page, stop.
@@ -602,6 +635,7 @@ def replace_by_swap_entry(k: Kernel, page: Page, rss: list[int], pte: Pte, value
     rss[MM_ANONPAGES] -= 1
     rss[MM_SWAPENTS] += 1
     set_pte_at(pte, PteVal(SWAP, swap=slot, soft_dirty=value.soft_dirty))
+    k.machine.note("swap-entry-made", page, pte)
     return True
 
 

@@ -20,6 +20,7 @@ from kstate.flags import (
 from kstate.machine import mutex_lock, mutex_unlock, spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
+    memcontrol,
     memory,
     page_alloc,
     page_io,
@@ -32,8 +33,10 @@ from kstate.mm import (
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageDirty,
+    ClearPageSwapCache,
     PageSwapCache,
     SetPageSwapBacked,
+    SetPageSwapCache,
     SetPageUptodate,
     get_page,
     lock_page,
@@ -244,7 +247,7 @@ def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bo
     Source:   mm/shmem.c shmem_getpage_gfp(), v4.3, for SGP_CACHE.
     Context:  sleeps.
     Returns:  (0 or an errno, was it read from swap, page).
-    Left out: accounting of blocks, replacing a page in the wrong zone, memcg.
+    Left out: accounting of blocks.
     """
     major = False
     while True:
@@ -274,15 +277,20 @@ def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bo
 
 
 def _make_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page | None]:
-    page = page_alloc.alloc_page(k)
+    page = page_alloc.alloc_page_upto(k, mapping.gfp_node)
     if page is None:
         return ENOMEM, None
     SetPageSwapBacked(page)
     set_page_locked(page)
-    if not shmem_add_to_page_cache(mapping, page, index, None):
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    if not error and not shmem_add_to_page_cache(mapping, page, index, None):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
+        error = EEXIST
+    if error:
         unlock_page(page)
         swap.put_page(k, page)
-        return EEXIST, None
+        return error, None
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_inactive(k, page)
     SetPageUptodate(page)
     return 0, page
@@ -296,7 +304,7 @@ def _swap_in(
     page = swap_state.lookup_swap_cache(k, slot)
     if page is None:
         read = True
-        page = swap_state.swapin_readahead(k, slot)
+        page = swap_state.swapin_readahead(k, slot, mapping.gfp_node)
         if page is None:
             gone = radix_tree_lookup(mapping, index) != slot
             return EEXIST if gone else ENOMEM, read, None
@@ -306,15 +314,70 @@ def _swap_in(
         swap.put_page(k, page)
         return EEXIST, read, None
     wait_on_page_writeback(page)
-    if not shmem_add_to_page_cache(mapping, page, index, slot):
+    limit = mapping.gfp_node
+    if 0 <= limit < page.zone.node:
+        new = shmem_replace_page(k, page, limit)
+        if new is None:
+            unlock_page(page)
+            swap.put_page(k, page)
+            return ENOMEM, read, None
+        page = new
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    if not error and not shmem_add_to_page_cache(mapping, page, index, slot):
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap_state.delete_from_swap_cache(k, page)
+        error = EEXIST
+    if error:
         unlock_page(page)
         swap.put_page(k, page)
-        return EEXIST, read, None
+        return error, read, None
+    memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
     swap_state.delete_from_swap_cache(k, page)
     page_writeback.set_page_dirty(k, page)
     swapfile.swap_free(k, slot)
     return 0, read, page
+
+
+def shmem_replace_page(k: Kernel, oldpage: Page, limit: int) -> Page | None:
+    """The page that was read from swap is where this file may not have pages: take another.
+
+    Source:   mm/shmem.c shmem_replace_page(), shmem_should_replace_page(), v4.3.
+    Context:  page locked, in the swap cache; takes the swap space's tree_lock. On success the old
+              page is unlocked, without the cache's and the caller's reference; it may be on an LRU
+              list, and another may hold one.
+    Args:     limit: the highest node allowed.
+    Returns:  the new page, locked, with a reference; None: no memory, nothing was changed, or the
+              old page has left the swap cache (which is not possible).
+    """
+    newpage = page_alloc.alloc_page_upto(k, limit)
+    if newpage is None:
+        return None
+    slot = oldpage.private
+    space = k.swap.space
+    get_page(newpage)
+    memory.copy_user_highpage(k, newpage, oldpage)
+    set_page_locked(newpage)
+    SetPageUptodate(newpage)
+    SetPageSwapBacked(newpage)
+    newpage.private = slot
+    SetPageSwapCache(newpage)
+    spin_lock_irq(space.tree_lock)
+    there = radix_tree_lookup(space, slot) is oldpage
+    if there:
+        radix_tree_store(space, slot, newpage)
+        newpage.zone.stat[NR_FILE_PAGES] += 1
+        oldpage.zone.stat[NR_FILE_PAGES] -= 1
+    spin_unlock_irq(space.tree_lock)
+    if there:
+        memcontrol.mem_cgroup_replace_page(k, oldpage, newpage)
+        swap.lru_cache_add_inactive(k, newpage)
+    left = oldpage if there else newpage
+    ClearPageSwapCache(left)
+    left.private = 0
+    unlock_page(left)
+    swap.put_page(k, left)
+    swap.put_page(k, left)
+    return newpage if there else None
 
 
 def shmem_fault(k: Kernel, vma: VmAreaStruct, pgoff: int, flags: int) -> tuple[int, Page | None]:

@@ -30,7 +30,7 @@ from kstate.machine import (
     spin_lock_irq,
     spin_unlock_irq,
 )
-from kstate.mm import page_alloc
+from kstate.mm import memcontrol, page_alloc
 from kstate.mm.debug import VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
@@ -113,12 +113,14 @@ def page_off_lru(page: Page) -> int:
 def add_page_to_lru_list(page: Page, zone: Zone, lru: int) -> None:
     """Link and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
     list_add(page, zone, lru)
+    memcontrol.mem_cgroup_update_lru_size(page, zone, lru, 1)
     zone.stat[lru] += 1
 
 
 def del_page_from_lru_list(page: Page, zone: Zone, lru: int) -> None:
     """Unlink and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
     list_del(page, zone, lru)
+    memcontrol.mem_cgroup_update_lru_size(page, zone, lru, -1)
     zone.stat[lru] -= 1
 
 
@@ -360,6 +362,7 @@ def put_page(k: Kernel, page: Page) -> None:
             ClearPageLRU(page)
             del_page_from_lru_list(page, zone, page_off_lru(page))
             spin_unlock_irq(zone.lru_lock)
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
 
 
@@ -389,6 +392,7 @@ def release_pages(k: Kernel, pages: list[Page]) -> None:
     if zone is not None:
         spin_unlock_irq(zone.lru_lock)
     for page in to_free:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
 
 

@@ -130,11 +130,12 @@ def lookup_swap_cache(k: Kernel, slot: int) -> Page | None:
     return filemap.find_get_page(k, k.swap.space, slot)
 
 
-def read_swap_cache_async(k: Kernel, slot: int) -> Page | None:
+def read_swap_cache_async(k: Kernel, slot: int, limit: int = -1) -> Page | None:
     """The page of a slot, read in if it is not cached; with a reference.
 
     Source:   mm/swap_state.c read_swap_cache_async(), __read_swap_cache_async(), v4.3.
     Context:  sleeps.
+    Args:     limit: the highest node a new page may be on, or -1.
     Returns:  None: no memory, or the slot is free.
     Left out: readahead of the slots around it.
     """
@@ -142,7 +143,7 @@ def read_swap_cache_async(k: Kernel, slot: int) -> Page | None:
         page = filemap.find_get_page(k, k.swap.space, slot)
         if page is not None:
             return page
-        new = page_alloc.alloc_page(k)
+        new = page_alloc.alloc_page_upto(k, limit)
         if new is None:
             return None
         error = swapfile.swapcache_prepare(k, slot)
@@ -151,7 +152,7 @@ def read_swap_cache_async(k: Kernel, slot: int) -> Page | None:
             space = k.swap.space
             if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
                 # Its owner is about to insert it, or has just taken it out.
-                retry_when_changed((space, "_tree_version"), (k.swap.lock, "owner"))
+                retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))
             continue
         if error:
             swap.put_page(k, new)
@@ -164,6 +165,6 @@ def read_swap_cache_async(k: Kernel, slot: int) -> Page | None:
         return new
 
 
-def swapin_readahead(k: Kernel, slot: int) -> Page | None:
+def swapin_readahead(k: Kernel, slot: int, limit: int = -1) -> Page | None:
     """Source: mm/swap_state.c swapin_readahead(), v4.3. Left out: the readahead."""
-    return read_swap_cache_async(k, slot)
+    return read_swap_cache_async(k, slot, limit)

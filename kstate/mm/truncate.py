@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from kstate.flags import EIO
+from kstate.fs import buffer
 from kstate.mm import filemap, memory, page_writeback, swap, util, vmscan
 from kstate.pageflags import (
     PageDirty,
     PageWriteback,
     lock_page,
     page_mapped,
+    page_private_refs,
     trylock_page,
     unlock_page,
     wait_on_page_writeback,
@@ -70,13 +72,14 @@ def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
     Source:   mm/truncate.c truncate_inode_page(), truncate_complete_page(), v4.3.
     Context:  page locked.
     Returns:  0, or -EIO: it has left the file.
-    Left out: buffers.
     """
     if page_mapped(page):
         index = page.index
         memory.unmap_mapping_range(k, mapping, index, index + 1, even_cows=False)
     if page.mapping is not mapping:
         return EIO
+    if page_private_refs(page):
+        buffer.block_invalidatepage(k, page)
     page_writeback.cancel_dirty_page(k, page)
     filemap.delete_from_page_cache(k, page)
     return 0
@@ -109,11 +112,12 @@ def invalidate_inode_page(k: Kernel, page: Page) -> bool:
 
     Source:   mm/truncate.c invalidate_inode_page(), invalidate_complete_page(), v4.3.
     Context:  page locked.
-    Left out: buffers.
     """
     mapping = util.page_mapping(k, page)
     if mapping is None or PageDirty(page) or PageWriteback(page) or page_mapped(page):
         return False
     if page.mapping is not mapping:
+        return False
+    if page_private_refs(page) and not buffer.try_to_release_page(k, page):
         return False
     return vmscan.remove_mapping(k, mapping, page)

@@ -22,10 +22,11 @@ from kstate.flags import (
     PG_lru,
     PG_unevictable,
 )
-from kstate.fs import ext2
+from kstate.fs import buffer, ext2, fuse
 from kstate.machine import spin_lock_irq, spin_unlock_irq
 from kstate.mm import (
     filemap,
+    memcontrol,
     page_alloc,
     page_io,
     page_writeback,
@@ -39,6 +40,7 @@ from kstate.mm import (
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
+    ClearPageDirty,
     ClearPageLRU,
     ClearPageReclaim,
     ClearPageUnevictable,
@@ -71,10 +73,10 @@ from kstate.pageflags import (
 )
 from kstate.structs import AddressSpace, Kernel, Page, Zone
 
-KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN = range(8)
+KEEP, RECLAIM, RECLAIM_CLEAN, ACTIVATE, CULL, KEEP_UNLOCKED, SUCCESS, CLEAN, GONE = range(9)
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
-MEM_CGROUP_RECLAIM_RETRIES = 5
+MEM_CGROUP_RECLAIM_RETRIES = 1  # the kernel's 5 give nothing more on lists this short
 SWAPPINESS = 60
 
 
@@ -178,9 +180,10 @@ def try_to_free_mem_cgroup_pages(k: Kernel) -> int:
 
 def wakeup_flusher_threads(k: Kernel) -> None:
     """Write back dirty files. Source: fs/fs-writeback.c wakeup_flusher_threads(), v4.3."""
-    for mapping in k.files.values():
+    for mapping in list(k.files.values()):
         if mapping.accounts_dirty:
-            page_writeback.write_cache_pages(k, mapping, ext2.ext2_writepage)
+            writepage = fuse.fuse_writepage if mapping.fs == "fuse" else ext2.ext2_writepage
+            page_writeback.write_cache_pages(k, mapping, writepage)
 
 
 def get_scan_count(zone: Zone, priority: int) -> list[int]:
@@ -280,6 +283,7 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTE
     zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
 
 
@@ -323,6 +327,7 @@ def shrink_inactive_list(
     zone.stat[isolated] -= taken
     spin_unlock_irq(zone.lru_lock)
     for page in to_free:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
     return freed, scanned
 
@@ -386,7 +391,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
     kept: list[Page] = []
     freed: list[Page] = []
     waiting = list(page_list)
-    scanned = 0
+    scanned = gone = 0
     while waiting:
         page = waiting.pop(0)
         if not trylock_page(page):
@@ -409,6 +414,9 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         if outcome == RECLAIM:
             freed.append(page)
             continue
+        if outcome == GONE:  # whoever has the last reference frees it
+            gone += 1
+            continue
         if outcome == CULL:
             if PageSwapCache(page):
                 swapfile.try_to_free_swap(k, page)
@@ -424,8 +432,9 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
         _check_kept(page)
         kept.append(page)
     for page in freed:
+        memcontrol.mem_cgroup_uncharge(page)
         page_alloc.free_hot_cold_page(k, page)
-    return len(freed), scanned, kept
+    return len(freed) + gone, scanned, kept
 
 
 def _check_kept(page: Page) -> None:
@@ -440,7 +449,7 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
     """The part of shrink_page_list between the page lock and its fate.
 
     Returns:  RECLAIM: it has no reference and no lock left. KEEP, ACTIVATE or CULL: still locked.
-              KEEP_UNLOCKED.
+              KEEP_UNLOCKED. GONE: our reference is dropped.
     """
     mapping = util.page_mapping(k, page)
     if PageWriteback(page):
@@ -478,6 +487,12 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
             if PageDirty(page) or PageWriteback(page):
                 return KEEP
             mapping = util.page_mapping(k, page)
+    if page_private_refs(page):
+        if not buffer.try_to_release_page(k, page):
+            return ACTIVATE
+        if mapping is None and page_count(page) == 1:
+            unlock_page(page)
+            return RECLAIM if put_page_testzero(page) else GONE  # truncated, with its buffers
     if mapping is None or not __remove_mapping(k, mapping, page, reclaimed=True):
         return KEEP
     clear_page_locked(page)
@@ -485,7 +500,7 @@ def _try_to_reclaim(k: Kernel, page: Page) -> int:
 
 
 def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
-    """Write out a dirty page of swap or tmpfs.
+    """Write out a dirty page: of swap or tmpfs, or one that only looks like it (11c).
 
     Source:   mm/vmscan.c pageout(), is_page_cache_freeable(), v4.3.
     Context:  page locked, unmapped.
@@ -494,12 +509,19 @@ def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
     if page_count(page) - page_private_refs(page) != 2:
         return KEEP
     if mapping is None:
+        if page_private_refs(page) and buffer.try_to_free_buffers(k, page):
+            ClearPageDirty(page)  # truncated, with its buffers
+            return CLEAN
         return KEEP
     if not page_writeback.clear_page_dirty_for_io(k, page):
         return CLEAN
     SetPageReclaim(page)
     if mapping is k.swap.space:
         page_io.swap_writepage(k, page)
+    elif mapping.fs == "fuse":
+        fuse.fuse_writepage(k, mapping, page)
+    elif mapping.fs == "ext2":
+        buffer.block_write_full_page(k, mapping, page, sync=False)
     elif not shmem.shmem_writepage(k, mapping, page):
         ClearPageReclaim(page)
         return ACTIVATE
@@ -549,23 +571,28 @@ def __remove_mapping(
         "bug-remove-mapping-other",
         "mapping != page_mapping(page)",
     )
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     spin_lock_irq(mapping.tree_lock)
     if not page_freeze_refs(page, 2):
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return False
     if PageDirty(page):
         page_unfreeze_refs(page, 2)
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         return False
     k.machine.note("page-discarded", page, mapping)
     if PageSwapCache(page):
         slot = page.private
         swap_state.__delete_from_swap_cache(k, page)
         spin_unlock_irq(mapping.tree_lock)
+        memcontrol.mem_cgroup_end_page_stat(page, memcg)
         swapfile.swapcache_free(k, slot)
         return True
-    filemap.__delete_from_page_cache(k, mapping, page, reclaimed=reclaimed)
+    filemap.__delete_from_page_cache(k, mapping, page, reclaimed=reclaimed, memcg=memcg)
     spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
     return True
 
 

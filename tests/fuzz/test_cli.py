@@ -47,9 +47,9 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         (b"kfuzz 1\n" + b"# filler\n" * 1_200_000, ("too many",)),
         (b"kfuzz 1\nkernel: v4.3\nmachine: cpus=1\ncpu0:\n  A fly\n", ("5:5", "unknown operation")),
         (b"kfuzz 1\nkernel: v4.3+P77\nmachine: cpus=1\n", ("2:14", "unknown patch")),
-        (b"kfuzz 1\nkernel: v4.3+P08\nmachine: cpus=1\n", ("2:14", "not modelled")),
+        (b"kfuzz 1\nkernel: v4.3+P08\nmachine: cpus=1\n", ("2:9", "P08 requires P07")),
     ],
-    ids=["empty", "binary", "truncated", "10MB", "operation", "patch", "unmodelled"],
+    ids=["empty", "binary", "truncated", "10MB", "operation", "patch", "unmet"],
 )
 @pytest.mark.parametrize("command", ["replay", "show", "fmt", "minimize"])
 def test_a_bad_file_is_refused_in_one_line(
@@ -115,6 +115,34 @@ def test_replay_and_its_json_agree() -> None:
     assert "mlock_vma_page" in kfuzz("replay", LEAK, "--trace", "--kernel", "v4.3").stdout
 
 
+def test_patch_prints_a_diff_of_our_files() -> None:
+    text = kfuzz("patch", "P10")
+    assert text.returncode == 0
+    assert "--- a/kstate/mm/rmap.py\n+++ b/kstate/mm/rmap.py\n@@ -" in text.stdout
+    assert "@@ replace_pte()\n" in text.stdout
+    record = json.loads(kfuzz("patch", "P10", "--json").stdout)
+    assert record["files"][0]["diff"] in text.stdout
+    assert record["files"][0]["functions"] == ["replace_pte"]
+    words = kfuzz("patch", "P01")
+    assert words.returncode == 0
+    assert "text only" in words.stdout
+    refused(kfuzz("patch", "P13"), "unknown patch")
+    refused(kfuzz("patch", "P08", "--kernel", "v4.3"), "requires P07")
+
+
+def test_locks_says_what_is_taken_under_what() -> None:
+    asked = ("locks", LEAK, "--under", "ptl", "--within", "mlock_vma_page")
+    text = kfuzz(*asked)
+    assert text.returncode == 0
+    assert "  ptl > lru_lock, irqs off: in documented order\n" in text.stdout
+    assert "no cycle" in text.stdout
+    record = json.loads(kfuzz(*asked, "--json").stdout)
+    assert {taking["taken"] for taking in record["taken"]} == {"lru_lock"}
+    assert record["violations"] == []
+    refused(kfuzz("locks", LEAK, "--under", "ptll"), "'ptll'", "known:")
+    refused(kfuzz("locks", LEAK, "--within", "mlock_vma_pagee"), "mlock_vma_pagee")
+
+
 @pytest.mark.parametrize("command", ["races", "findings", "points", "ops"])
 def test_lists_are_text_and_json(command: str) -> None:
     text, records = kfuzz(command), kfuzz(command, "--json")
@@ -127,7 +155,7 @@ def test_lists_are_text_and_json(command: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     names = [
         "run", "replay", "show", "sample", "minimize", "fmt", "races", "findings", "points", "ops",
-        "bench",
+        "bench", "patch", "locks", "bisect",
     ]  # fmt: skip
     for name in names:
         result = kfuzz(name, "--help")

@@ -82,7 +82,7 @@ HEAD = "kfuzz 1\nkernel: v4.3\nmachine: cpus=2 zones=2 pages=16 pool=1\n"
         ("kfuzz 7\n", 1, 7, "format version 7"),
         ("kfuzz 1\nmachine: cpus=2\n", 2, 1, "expected 'kernel:'"),
         ("kfuzz 1\nkernel: v4.3+P99\nmachine: cpus=1\n", 2, 14, "unknown patch 'P99'"),
-        ("kfuzz 1\nkernel: v4.3+P10\nmachine: cpus=1\n", 2, 14, "not modelled"),
+        ("kfuzz 1\nkernel: v4.3+P08\nmachine: cpus=1\n", 2, 9, "P08 requires P07"),
         ("kfuzz 1\nkernel: v4.3\nmachine: cpus=x\n", 3, 15, "expected a number"),
         ("kfuzz 1\nkernel: v4.3\nmachine: cpus=99\n", 3, 10, "between 1 and 8"),
         (HEAD + "cpu0:\n  A frobnicate 0\n", 5, 5, "unknown operation 'frobnicate'"),

@@ -33,15 +33,22 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "kstate.pool": {f"kstate.{name}" for name in KSTATE | FOLDERS},
     "kstate.syscalls": {f"kstate.{name}" for name in KSTATE | FOLDERS | {"pool"}},
     "kstate.boot": {"kstate.machine", "kstate.structs"},
+    "kstate.patchview": {"kstate.patches"},
     "kstate": {"kstate.boot", "kstate.patches", "kstate.structs"},
     "fuzz.schedulers": {"kstate.machine", "fuzz.prog", "fuzz.schedulers"},
-    "fuzz.oracles": {"kstate.machine", "kstate.structs", "kstate.flags", "fuzz.oracles"},
+    "fuzz.oracles": {"kstate.machine", "kstate.structs", "kstate.flags", "fuzz.oracles",
+                     "fuzz.locklog"},
     "fuzz.prog": {"kstate.machine", "kstate.syscalls", "kstate.patches", "kstate.boot",
                   "fuzz.prog"},
     "fuzz.run": {"kstate.machine", "kstate.boot", "kstate.patches", "kstate.structs",
                  "kstate.syscalls", "fuzz.oracles", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.turns": {"kstate.machine", "fuzz.run", "fuzz.prog"},
     "fuzz.conflict": {"kstate.machine", "fuzz.run", "fuzz.prog"},
+    "fuzz.locklog": {"kstate.machine"},
+    "fuzz.callchain": {"kstate.machine"},
+    "fuzz.happens": {"kstate.machine", "fuzz.locklog"},
+    "fuzz.datarace": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.locklog", "fuzz.callchain",
+                      "fuzz.happens"},
     "fuzz.explore": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns"},
     "fuzz.coverage": {"kstate.machine", "kstate.structs", "kstate.syscalls", "fuzz.run",
                       "fuzz.prog", "fuzz.oracles"},
@@ -49,20 +56,26 @@ FLOOR_PLAN: dict[str, set[str]] = {
                       "fuzz.explore"},
     "fuzz.sample": {"kstate.machine", "kstate.patches", "fuzz.run", "fuzz.prog",
                     "fuzz.schedulers"},
-    "fuzz.replay": {"kstate.machine", "kstate.patches", "fuzz.run", "fuzz.prog", "fuzz.explore"},
+    "fuzz.claims": {"kstate.patches", "fuzz.run", "fuzz.prog"},
+    "fuzz.replay": {"kstate.machine", "kstate.patches", "fuzz.claims", "fuzz.oracles",
+                     "fuzz.run", "fuzz.prog", "fuzz.explore"},
+    "fuzz.locks": {"fuzz.run", "fuzz.prog", "fuzz.oracles", "fuzz.locklog", "fuzz.callchain",
+                   "fuzz.schedulers", "kstate.machine"},
+    "fuzz.bisect": {"kstate.patches", "fuzz.run", "fuzz.prog", "fuzz.explore", "fuzz.turns",
+                    "fuzz.oracles"},
     "fuzz.corpus": {"fuzz.prog"},
     "fuzz.findings": {"fuzz.oracles"},
     "fuzz.version": {"kstate", "fuzz.prog"},
     "fuzz.report": {"kstate.machine", "kstate.flags", "fuzz.run", "fuzz.prog", "fuzz.findings",
-                    "fuzz.conflict"},
+                    "fuzz.conflict", "fuzz.oracles"},
     "fuzz.crash": {"fuzz.run", "fuzz.prog", "fuzz.turns", "fuzz.conflict", "fuzz.minimise",
                    "fuzz.report", "fuzz.findings", "fuzz.version"},
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.explore", "fuzz.crash", "fuzz.conflict",
-                      "fuzz.minimise", "fuzz.campaign"},
+                      "fuzz.minimise", "fuzz.oracles", "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
-ANYTHING = {"fuzz.cli", "fuzz.bench", "fuzz.__main__"}
+ANYTHING = {"fuzz.cli", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}
 
 
 def module_of(path: Path) -> str:
@@ -205,4 +218,4 @@ def test_model_md_lists_every_patch_and_every_model_file() -> None:
         assert re.search(rf"^\| {re.escape(patch.name)} \|.*\| {status} \|", text, re.M), patch.name
     for path in MM:
         if path.name not in ("__init__.py", "debug.py"):
-            assert f"`mm/{path.name}`" in text, path.name
+            assert f"`{path.parent.name}/{path.name}`" in text, path.name

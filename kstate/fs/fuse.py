@@ -1,0 +1,134 @@
+"""fs/fuse: a file system whose server passes a disk file through, with splice(2)."""
+
+from __future__ import annotations
+
+from kstate.flags import (
+    EINVAL,
+    ENOMEM,
+    PG_active,
+    PG_locked,
+    PG_lru,
+    PG_reclaim,
+    PG_referenced,
+    PG_uptodate,
+)
+from kstate.fs import buffer
+from kstate.mm import filemap, page_alloc, page_writeback, swap, util, vmscan
+from kstate.pageflags import (
+    PageUptodate,
+    SetPageUptodate,
+    get_page,
+    lock_page,
+    page_private_refs,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from kstate.structs import AddressSpace, Kernel, Page
+
+FUSE_PAGE_FLAGS = PG_locked | PG_referenced | PG_uptodate | PG_lru | PG_active | PG_reclaim
+
+
+def fuse_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+    """Write one page to the server, from a copy; it comes back unlocked, its writeback over.
+
+    Source:   fs/fuse/file.c fuse_writepage(), fuse_writepage_locked(), v4.3.
+    Context:  page locked, clean.
+    Left out: the copy, which the server has at once; its own writeback accounting.
+    """
+    index = page.index
+    page_writeback.set_page_writeback(k, page)
+    mapping.backing[index] = page._token
+    page_writeback.end_page_writeback(k, page)
+    unlock_page(page)
+
+
+def fuse_fsync(k: Kernel, mapping: AddressSpace) -> int:
+    """fsync(2). Source: fs/fuse/file.c fuse_fsync_common(), v4.3. Returns: 0."""
+    page_writeback.write_cache_pages(k, mapping, fuse_writepage)
+    page_writeback.filemap_fdatawait(k, mapping)
+    return 0
+
+
+def fuse_splice_read(k: Kernel, mapping: AddressSpace, source: AddressSpace, index: int) -> int:
+    """Read a page that is not cached yet; the server answers with a page to be taken as it is.
+
+    Source:   fs/fuse/file.c fuse_readpages(); fs/fuse/dev.c fuse_try_move_page(), v4.3.
+    Context:  process context. The server's part is done in the reader's context.
+    Args:     source: the file the server passes on; where its page is not cached, or is in use, the
+              server has written a page of its own into the pipe.
+    Returns:  0, also where the page is cached already; -EINVAL: beyond the file; -ENOMEM.
+    Left out: readahead of more than the page; requests that are aborted.
+    """
+    if index >= mapping.i_size:
+        return EINVAL
+    cached = filemap.find_get_page(k, mapping, index)
+    if cached is not None:
+        swap.put_page(k, cached)
+        return 0
+    oldpage = page_alloc.alloc_page(k)
+    if oldpage is None:
+        return ENOMEM
+    error = filemap.add_to_page_cache_locked(k, mapping, oldpage, index)
+    if error:
+        swap.put_page(k, oldpage)
+        return ENOMEM if error == ENOMEM else 0
+    swap.lru_cache_add(k, oldpage)
+    token = mapping.backing.get(index, 0)
+    newpage = page_cache_pipe_buf_steal(k, source, index)
+    on_lru = newpage is not None
+    if newpage is None:
+        newpage = page_alloc.alloc_page(k)
+        if newpage is not None:
+            lock_page(newpage)
+    if newpage is None or fuse_check_page(newpage):
+        if newpage is not None:
+            unlock_page(newpage)
+            swap.put_page(k, newpage)
+        oldpage._token = token  # copied instead
+        SetPageUptodate(oldpage)
+        unlock_page(oldpage)
+        swap.put_page(k, oldpage)
+        return 0
+    if not PageUptodate(newpage):
+        SetPageUptodate(newpage)
+    newpage._token = token
+    filemap.replace_page_cache_page(k, oldpage, newpage)
+    get_page(newpage)
+    if not on_lru:
+        swap.lru_cache_add_inactive(k, newpage)
+    unlock_page(oldpage)
+    swap.put_page(k, oldpage)
+    unlock_page(newpage)
+    swap.put_page(k, newpage)  # the request's
+    swap.put_page(k, newpage)  # the pipe's
+    return 0
+
+
+def fuse_check_page(page: Page) -> bool:
+    """Is there anything weird about a stolen page? No step.
+
+    Source:   fs/fuse/dev.c fuse_check_page(), v4.3."""
+    strange = page._flags & ~FUSE_PAGE_FLAGS
+    return bool(page._mapcount or page._mapping is not None or page._refcount != 1 or strange)
+
+
+def page_cache_pipe_buf_steal(k: Kernel, source: AddressSpace, index: int) -> Page | None:
+    """Take a page out of a file for good, if nobody else needs it.
+
+    Source:   fs/splice.c page_cache_pipe_buf_steal(), v4.3.
+    Context:  sleeps.
+    Returns:  the page, locked, with the pipe's reference; it may be on an LRU list.
+    """
+    page = filemap.find_get_page(k, source, index)
+    if page is None:
+        return None
+    lock_page(page)
+    mapping = util.page_mapping(k, page)
+    if mapping is not None:
+        wait_on_page_writeback(page)
+        releasable = not page_private_refs(page) or buffer.try_to_release_page(k, page)
+        if releasable and vmscan.remove_mapping(k, mapping, page):
+            return page
+    unlock_page(page)
+    swap.put_page(k, page)
+    return None
