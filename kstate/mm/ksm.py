@@ -65,7 +65,7 @@ from kstate.pageflags import (
     trylock_page,
     unlock_page,
 )
-from kstate.patches import FIX_KSM_MLOCK_PTL
+from kstate.patches import FIX_KSM_APPEND_FIRST, FIX_KSM_MLOCK_PTL, FIX_KSM_NO_FILE
 from kstate.structs import (
     NO_STABLE_NODE,
     PRESENT,
@@ -241,6 +241,7 @@ def break_cow(k: Kernel, item: RmapItem) -> None:
 
     Source:   mm/ksm.c break_cow(), v4.3.     Context: takes mmap_sem for read.
     """
+    remove_rmap_item_from_tree(k, item)  # it is in none, but with fix:ksm-append-first
     if item.anon_vma is not None:
         rmap.put_anon_vma(item.anon_vma)
         item.anon_vma = None
@@ -325,11 +326,11 @@ def replace_page(k: Kernel, vma: VmAreaStruct, page: Page, kpage: Page, orig_pte
 
 
 def try_to_merge_one_page(
-    k: Kernel, vma: VmAreaStruct, address: int, page: Page, kpage: Page | None
+    k: Kernel, vma: VmAreaStruct, item: RmapItem, page: Page, kpage: Page | None
 ) -> int:
     """Make `page` a KSM page, or put kpage in its place.
 
-    Source:   mm/ksm.c try_to_merge_one_page(), v4.3.
+    Source:   mm/ksm.c try_to_merge_one_page(), v4.3.          Patches: fix:ksm-append-first.
     Context:  mmap_sem held for read; takes page's lock by trylock, and kpage's after it.
     Args:     kpage: None: `page` itself is to become one.
     Returns:  0, or -EFAULT: not done.
@@ -343,9 +344,17 @@ def try_to_merge_one_page(
     orig_pte = write_protect_page(k, vma, page)
     if orig_pte is not None:
         if kpage is None:
-            page.mapping = NO_STABLE_NODE
-            swap.mark_page_accessed(k, page)
-            err = 0
+            if FIX_KSM_APPEND_FIRST in k.patches:
+                node = stable_tree_insert(k, page)
+                if node is not None:
+                    get_anon_vma_for(item, vma)
+                    stable_tree_append(item, node)
+                    err = 0
+            else:
+                page.mapping = NO_STABLE_NODE  # rmap walks find nothing until it has a node
+                err = 0
+            if not err:
+                swap.mark_page_accessed(k, page)
         elif same_content(page, kpage):
             err = replace_page(k, vma, page, kpage, orig_pte)
     if vma.vm_flags & VM_LOCKED and kpage is not None and not err:
@@ -353,7 +362,7 @@ def try_to_merge_one_page(
         if not PageMlocked(kpage):
             unlock_page(page)
             lock_page(kpage)
-            mlock_kpage(k, vma, address, kpage)
+            mlock_kpage(k, vma, item.address, kpage)
             page = kpage
     unlock_page(page)
     return err
@@ -378,8 +387,9 @@ def mlock_kpage(k: Kernel, vma: VmAreaStruct, address: int, kpage: Page) -> None
 def try_to_merge_with_ksm_page(k: Kernel, item: RmapItem, page: Page, kpage: Page | None) -> int:
     """Merge the page at a place, if the vma is still there.
 
-    Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.
-    Context:  takes mmap_sem for read. The place has a reference on its anon_vma afterwards.
+    Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.     Patches: fix:ksm-append-first.
+    Context:  takes mmap_sem for read. The place has a reference on its anon_vma afterwards. Until
+              the caller appends it to the stable tree, rmap walks do not find the new pte.
     Returns:  0 or -EFAULT.
     """
     mm = item.mm
@@ -387,14 +397,35 @@ def try_to_merge_with_ksm_page(k: Kernel, item: RmapItem, page: Page, kpage: Pag
     err = EFAULT
     vma = None if ksm_test_exit(mm) else mmap.find_vma(mm, item.address)
     if vma is not None and vma.vm_start <= item.address:
-        err = try_to_merge_one_page(k, vma, item.address, page, kpage)
-        if not err:
+        if FIX_KSM_APPEND_FIRST in k.patches:
             remove_rmap_item_from_tree(k, item)
-            assert vma.anon_vma is not None
-            item.anon_vma = vma.anon_vma
-            rmap.get_anon_vma(vma.anon_vma)
+            if kpage is not None and vma.anon_vma is not None:
+                lock_page(kpage)
+                node = page_stable_node(kpage)
+                if node is not None:
+                    get_anon_vma_for(item, vma)
+                    stable_tree_append(item, node)
+                unlock_page(kpage)
+            err = try_to_merge_one_page(k, vma, item, page, kpage)
+            if err:
+                remove_rmap_item_from_tree(k, item)
+        else:
+            err = try_to_merge_one_page(k, vma, item, page, kpage)
+            if not err:
+                remove_rmap_item_from_tree(k, item)
+                get_anon_vma_for(item, vma)
     up_read(mm.mmap_sem)
     return err
+
+
+def get_anon_vma_for(item: RmapItem, vma: VmAreaStruct) -> None:
+    """The place takes a reference on its vma's anon_vma.
+
+    Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.     Context: mmap_sem held.
+    """
+    assert vma.anon_vma is not None
+    item.anon_vma = vma.anon_vma
+    rmap.get_anon_vma(vma.anon_vma)
 
 
 def stable_tree_search(k: Kernel, page: Page) -> Page | None:
@@ -470,6 +501,7 @@ def cmp_and_merge_page(k: Kernel, page: Page, item: RmapItem, tree_item: RmapIte
     """Merge the page at a place with a KSM page that holds the same, or with one other page.
 
     Source:   mm/ksm.c cmp_and_merge_page(), unstable_tree_search_insert(), v4.3.
+                                               Patches: fix:ksm-append-first.
     Context:  ksm_thread_mutex; `page` with a reference of the caller's.
     Args:     tree_item: what the unstable tree has; it may hold something else by now.
     Returns:  0: merged; -EAGAIN: not.
@@ -482,7 +514,7 @@ def cmp_and_merge_page(k: Kernel, page: Page, item: RmapItem, tree_item: RmapIte
     remove_rmap_item_from_tree(k, item)
     if kpage is not None:
         err = try_to_merge_with_ksm_page(k, item, page, kpage)
-        if not err:
+        if not err and item.node is None:
             lock_page(kpage)
             node = page_stable_node(kpage)
             assert node is not None
@@ -501,6 +533,8 @@ def cmp_and_merge_page(k: Kernel, page: Page, item: RmapItem, tree_item: RmapIte
     swap.put_page(k, tree_page)
     if kpage is None:
         return EAGAIN
+    if FIX_KSM_APPEND_FIRST in k.patches:
+        return 0
     lock_page(kpage)
     node = stable_tree_insert(k, kpage)
     if node is not None:
@@ -537,13 +571,16 @@ def ksm_do_scan(
 def ksm_madvise(k: Kernel, vma: VmAreaStruct, start: int, end: int, on: bool) -> tuple[int, int]:
     """What vm_flags become by MADV_MERGEABLE or MADV_UNMERGEABLE; the latter breaks what is merged.
 
-    Source:   mm/ksm.c ksm_madvise(), unmerge_ksm_pages(), v4.3.
+    Source:   mm/ksm.c ksm_madvise(), unmerge_ksm_pages(), v4.3.   Patches: fix:ksm-no-file.
     Context:  mmap_sem held for write.        Returns: (0 or -ENOMEM, vm_flags).
     """
     vm_flags = vma.vm_flags
     if on:
         if vm_flags & (VM_MERGEABLE | VM_SHARED):
             return 0, vm_flags
+        if FIX_KSM_NO_FILE in k.patches:
+            if vma.vm_file is not None:
+                return 0, vm_flags
         vma.vm_mm.mergeable = True
         return 0, vm_flags | VM_MERGEABLE
     if not vm_flags & VM_MERGEABLE:

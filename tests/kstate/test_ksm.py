@@ -42,7 +42,7 @@ def test_two_pages_that_hold_the_same_become_one() -> None:
     assert merged(outcome)
     assert isinstance(kpage._mapping, StableNode)
     assert kpage._mapping._page is kpage
-    assert [item.mm.name for item in kpage._mapping.items] == ["A", "B"]
+    assert sorted(item.mm.name for item in kpage._mapping.items) == ["A", "B"]
     assert (kpage._mapcount, kpage._refcount) == (2, 2)
     assert not pte(outcome, "B", 0).soft_dirty
     assert not pte(outcome, "B", 0).write
@@ -57,6 +57,14 @@ def test_what_differs_or_may_not_be_merged_stays() -> None:
     assert show("  A ksm_merge 0.0 D 0.1\n").returns[0][-1] == -3
     assert show("  A mergeable 3\n").returns[0][-1] == -12
     assert show("  A exit\n  B write 0.1\n  B ksm_merge 0.1 A 0.1\n").returns[0][-1] == -11
+
+
+def test_without_its_fixes_ksm_merges_as_well() -> None:
+    for kernel in ("v4.3", "v4.4"):
+        outcome = show("  A ksm_merge 0.1 A 0.1\n", kernel=kernel)
+        assert page(outcome, "A", 1) is page(outcome, "A", 0) is page(outcome, "B", 0)
+        broken = show("  A unmergeable 0\n  B unmergeable 0\n", kernel=kernel)
+        assert not merged(broken)
 
 
 def test_a_third_page_is_found_in_the_stable_tree() -> None:
