@@ -294,6 +294,26 @@ _TABLE: tuple[FindingInfo, ...] = (
         "mm/migrate.c move_to_new_page()",
     ),
     _bug(
+        "vm-bug-rmap-walk-ksm-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/ksm.c rmap_walk_ksm()",
+    ),
+    _bug(
+        "vm-bug-ksm-migrate-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked(page))",
+        "mm/ksm.c ksm_migrate_page()",
+    ),
+    _bug(
+        "vm-bug-ksm-migrate-mapping",
+        "VM_BUG_ON_PAGE(newpage->mapping != oldpage->mapping)",
+        "mm/ksm.c ksm_migrate_page()",
+    ),
+    _bug(
+        "vm-bug-ksm-migrate-kpfn",
+        "VM_BUG_ON_PAGE(stable_node->kpfn != page_to_pfn(oldpage))",
+        "mm/ksm.c ksm_migrate_page()",
+    ),
+    _bug(
         "bug-make-migration-entry-unlocked",
         "BUG_ON(!PageLocked(page))",
         "include/linux/swapops.h make_migration_entry()",

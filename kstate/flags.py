@@ -59,6 +59,7 @@ VM_LOCKED = 1 << 13
 VM_SPECIAL = 1 << 14
 VM_HUGETLB = 1 << 22
 VM_SOFTDIRTY = 1 << 27
+VM_MERGEABLE = 1 << 31
 
 # include/linux/mm.h: FOLL_*
 FOLL_WRITE = 1 << 0
@@ -66,6 +67,7 @@ FOLL_TOUCH = 1 << 1
 FOLL_GET = 1 << 2
 FOLL_DUMP = 1 << 3
 FOLL_POPULATE = 1 << 6
+FOLL_MIGRATION = 1 << 10
 
 # include/linux/rmap.h: what try_to_unmap is for, and what it answers
 TTU_UNMAP = 1

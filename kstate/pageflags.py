@@ -28,7 +28,7 @@ from kstate.flags import (
 )
 from kstate.machine import LOAD, KernelBug, Primitive, Task, step
 from kstate.machine.machine import atomic_context, calling_function, might_sleep
-from kstate.structs import LOAD_MAPPING, AnonVma, Page
+from kstate.structs import ANON, LOAD_MAPPING, AnonVma, Page, StableNode
 
 PageOp = Callable[[Page], None]
 PageTest = Callable[[Page], bool]
@@ -156,6 +156,22 @@ def PageHuge(page: Page) -> bool:
 
 def PageAnon(page: Page) -> bool:
     """Is it an anonymous page? Asked of page->mapping."""
+    log = step(LOAD_MAPPING, page)
+    mapping = page._mapping
+    log.append(-1 if mapping is None else mapping.id)
+    return isinstance(mapping, ANON)
+
+
+def PageKsm(page: Page) -> bool:
+    """Was it merged with others that hold the same? Asked of page->mapping."""
+    log = step(LOAD_MAPPING, page)
+    mapping = page._mapping
+    log.append(-1 if mapping is None else mapping.id)
+    return isinstance(mapping, StableNode)
+
+
+def PageAnonNotKsm(page: Page) -> bool:
+    """PageAnon(page) && !PageKsm(page), in one look at page->mapping."""
     log = step(LOAD_MAPPING, page)
     mapping = page._mapping
     log.append(-1 if mapping is None else mapping.id)

@@ -48,6 +48,7 @@ MUT_7B, MUT_7C, MUT_8B, MUT_12C = "MUT_7B", "MUT_7C", "MUT_8B", "MUT_12C"
 MUT_4_LRUCARE = "MUT_4_LRUCARE"
 CC_SPLIT_STORE = "CC_SPLIT_STORE"
 ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
+FIX_KSM_APPEND_FIRST, FIX_KSM_NO_FILE = "FIX_KSM_APPEND_FIRST", "FIX_KSM_NO_FILE"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
@@ -250,7 +251,27 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
         mail="quoted by Kirill A. Shutemov, 2015-09-14",
     ),
-    Patch(FIX_KSM_MLOCK_PTL, "fix:ksm-mlock-ptl", "KSM marks pages under the pte lock (X4)"),
+    Patch(
+        FIX_KSM_MLOCK_PTL,
+        "fix:ksm-mlock-ptl",
+        "KSM marks pages under the pte lock (X4)",
+        files=("ksm.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_KSM_APPEND_FIRST,
+        "fix:ksm-append-first",
+        "KSM lets rmap walks know of a place before it maps a page there (X-ksm-append)",
+        files=("ksm.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_KSM_NO_FILE,
+        "fix:ksm-no-file",
+        "KSM leaves mappings of files alone (X-ksm-truncate)",
+        files=("ksm.py",),
+        modelled=True,
+    ),
     Patch(
         FIX_PEEK_UNDER_PTL,
         "fix:peek-under-ptl",
@@ -291,7 +312,7 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 # The kernel on which every test expects nothing.
 CLEAN = (
     "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
-    "+fix:peek-under-ptl"
+    "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
 )
 
 

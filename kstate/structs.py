@@ -50,6 +50,7 @@ BUFFER_LOCK = MutexClass("buffer")
 MOVE_LOCK = SpinLockClass("move_lock", irq=True)
 CGROUP_MUTEX = MutexClass("cgroup_mutex")
 I_MUTEX = MutexClass("i_mutex")
+KSM_THREAD_MUTEX = MutexClass("ksm_thread_mutex")
 I_MMAP_RWSEM = RwSemClass("i_mmap_rwsem")
 ANON_VMA_RWSEM = RwSemClass("anon_vma_rwsem")
 
@@ -58,6 +59,9 @@ _LOAD_VM_FLAGS = Primitive("load", "vm_flags", LOAD, results=1)
 _STORE_VM_FLAGS = Primitive("store", "vm_flags", results=1)
 LOAD_MAPPING = Primitive("load", "mapping", LOAD, results=1)
 _STORE_MAPPING = Primitive("store", "mapping", results=1)
+_LOAD_CONTENT = Primitive("memcmp", "content", LOAD, results=1)
+_LOAD_KPFN = Primitive("load", "kpfn", LOAD, results=1)
+_STORE_KPFN = Primitive("store", "kpfn", results=1)
 _LOAD_BUFFER_DIRTY = Primitive("buffer_dirty", "b_state.dirty", LOAD, results=1)
 _SET_BUFFER_DIRTY = Primitive("test_set_buffer_dirty", "b_state.dirty", results=1)
 _CLEAR_BUFFER_DIRTY = Primitive("test_clear_buffer_dirty", "b_state.dirty", results=1)
@@ -108,7 +112,8 @@ _DEC_ANON_VMA = Primitive("atomic_dec_and_test", "anon_vma.refcount", results=1)
 class Page:
     """struct page. `_mapcount` counts from 0 (the kernel's starts at -1).
 
-    _mapping: an AnonVma (then the page is PageAnon), an AddressSpace, or None.
+    _mapping: an AnonVma or a StableNode (then the page is PageAnon; PageKsm with the latter), an
+    AddressSpace, or None.
     _private: the swap entry of a page in the swap cache.
     _mem_cgroup: the group it is charged to, or None. buffers: its buffers, of a PG_private page.
     _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
@@ -141,7 +146,7 @@ class Page:
         self._flags = 0
         self._refcount = 0
         self._mapcount = 0
-        self._mapping: AddressSpace | AnonVma | None = None
+        self._mapping: AddressSpace | AnonVma | StableNode | None = None
         self._index = 0
         self._private = 0
         self._mem_cgroup: MemCgroup | None = None
@@ -160,14 +165,14 @@ class Page:
         return [name for bit, name in PAGE_FLAG_NAMES.items() if self._flags & bit]
 
     @property
-    def mapping(self) -> AddressSpace | AnonVma | None:
+    def mapping(self) -> AddressSpace | AnonVma | StableNode | None:
         log = step(LOAD_MAPPING, self)
         value = self._mapping
         log.append(-1 if value is None else value.id)
         return value
 
     @mapping.setter
-    def mapping(self, value: AddressSpace | AnonVma | None) -> None:
+    def mapping(self, value: AddressSpace | AnonVma | StableNode | None) -> None:
         log = step(_STORE_MAPPING, self)
         log.append(-1 if value is None else value.id)
         self._mapping = value
@@ -420,6 +425,7 @@ class MmStruct:
     vmas: by address. rss: file pages, anonymous pages, swap entries. _users: mm_users, the
     process itself and each of its threads at work. _exiting: it takes no new threads.
     _memcg: the group its owner is in, which pages are charged to; None for the root group.
+    mergeable: MMF_VM_MERGEABLE, ksmd may be at work in it.
     """
 
     __slots__ = (
@@ -429,6 +435,7 @@ class MmStruct:
         "id",
         "locked_vm",
         "machine",
+        "mergeable",
         "mmap_sem",
         "name",
         "page_table_lock",
@@ -448,6 +455,7 @@ class MmStruct:
         self.locked_vm = 0
         self._users = 1
         self._exiting = False
+        self.mergeable = False
         self._memcg: MemCgroup | None = None
         self.id = machine.register(self)
 
@@ -611,6 +619,78 @@ def atomic_dec_and_test(anon_vma: AnonVma) -> bool:
     anon_vma._refcount -= 1
     log.append(anon_vma._refcount)
     return anon_vma._refcount == 0
+
+
+class StableNode:
+    """struct stable_node: what a KSM page's mapping points to, in place of an anon_vma.
+
+    _page: the page its kpfn is the number of. items: the places that were merged, latest first;
+    the page lock of that page protects them.
+    """
+
+    __slots__ = ("_page", "id", "items", "machine")
+
+    def __init__(self, machine: Machine, page: Page) -> None:
+        self.machine = machine
+        self._page = page
+        self.items: list[RmapItem] = []
+        self.id: int = machine.register(self)
+
+    def label(self) -> str:
+        return f"stable_node{self.id}"
+
+    @property
+    def kpage(self) -> Page:
+        """pfn_to_page(kpfn)."""
+        step(_LOAD_KPFN, self).append(self._page.pfn)
+        return self._page
+
+    @kpage.setter
+    def kpage(self, page: Page) -> None:
+        step(_STORE_KPFN, self).append(page.pfn)
+        self._page = page
+
+
+# The mapping of a KSM page that has no stable node: not yet, or no more.
+NO_STABLE_NODE = StableNode.__new__(StableNode)
+NO_STABLE_NODE.id = -2
+NO_STABLE_NODE.items = []
+
+
+ANON = (AnonVma, StableNode)  # what the mapping of an anonymous page is one of
+
+
+class RmapItem:
+    """struct rmap_item: one address that ksmd has looked at. anon_vma: with a reference, and
+    node: whose items it is among, once its page is merged."""
+
+    __slots__ = ("address", "anon_vma", "mm", "node")
+
+    def __init__(self, mm: MmStruct, address: int) -> None:
+        self.mm = mm
+        self.address = address
+        self.anon_vma: AnonVma | None = None
+        self.node: StableNode | None = None
+
+
+class Ksm:
+    """What mm/ksm.c keeps in globals. stable_tree: in order of insertion. rmap_items: by id of the
+    address space and page number. mutex: ksm_thread_mutex, one ksmd works at a time."""
+
+    __slots__ = ("mutex", "rmap_items", "stable_tree")
+
+    def __init__(self, machine: Machine) -> None:
+        self.mutex = Mutex(machine, KSM_THREAD_MUTEX, "ksm_thread_mutex")
+        self.stable_tree: list[StableNode] = []
+        self.rmap_items: dict[tuple[int, int], RmapItem] = {}
+
+
+def same_content(page: Page, other: Page) -> bool:
+    """memcmp of two pages. One step; of contents that keep still until it is over."""
+    log = step(_LOAD_CONTENT, page)
+    same = page._token == other._token
+    log.append(same)
+    return same
 
 
 class BufferHead:
@@ -1116,7 +1196,7 @@ class Kernel:
     token given. dirtied: how often each task, by index, has had a page counted as dirtied.
     memcgs: M0, and M1 once it is used. current_mms: whose process each task, by index, is a thread
     of now (current->mm).
-    balloon, hugetlb: None until somebody asks for them.
+    balloon, hugetlb, ksm: None until somebody asks for them.
     """
 
     __slots__ = (
@@ -1127,6 +1207,7 @@ class Kernel:
         "events",
         "files",
         "hugetlb",
+        "ksm",
         "lru_add_drain_mutex",
         "lru_add_pvecs",
         "lru_deactivate_file_pvecs",
@@ -1163,6 +1244,7 @@ class Kernel:
         self.pool = Pool(machine)
         self.balloon: BalloonDevInfo | None = None
         self.hugetlb: Hstate | None = None
+        self.ksm: Ksm | None = None
 
     def count_vm_event(self, event: str, number: int = 1) -> None:
         self.events[event] = self.events.get(event, 0) + number

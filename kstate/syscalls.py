@@ -40,6 +40,7 @@ from kstate.mm import (
     balloon_compaction,
     compaction,
     hugetlb,
+    ksm,
     madvise,
     memcontrol,
     memory,
@@ -310,6 +311,19 @@ def op_drain(k: Kernel, mm: MmStruct) -> int:
     return 0
 
 
+def op_mergeable(k: Kernel, mm: MmStruct, start: int) -> int:
+    return madvise.madvise_mergeable(k, mm, start, start + SLOT_PAGES, True)
+
+
+def op_unmergeable(k: Kernel, mm: MmStruct, start: int) -> int:
+    return madvise.madvise_mergeable(k, mm, start, start + SLOT_PAGES, False)
+
+
+def op_ksm_merge(k: Kernel, mm: MmStruct, address: int, name: str, other: int) -> int:
+    other_mm = k.processes.get(name)
+    return ESRCH if other_mm is None else ksm.ksm_do_scan(k, mm, address, other_mm, other)
+
+
 def op_attach(k: Kernel, mm: MmStruct, number: int) -> int:
     return memcontrol.cgroup_attach(k, mm, number)
 
@@ -564,6 +578,31 @@ OPERATIONS: dict[str, Operation] = {
             "mm/swap.c lru_add_drain_all()",
             "0",
             op_drain,
+        ),
+        Operation(
+            "mergeable",
+            (SLOT,),
+            "madvise(MADV_MERGEABLE) of a slot: ksmd may merge its anonymous pages with others",
+            "mm/ksm.c ksm_madvise()",
+            "0; -12 ENOMEM: part is not mapped",
+            op_mergeable,
+        ),
+        Operation(
+            "unmergeable",
+            (SLOT,),
+            "madvise(MADV_UNMERGEABLE) of a slot: what was merged is copied again",
+            "mm/ksm.c ksm_madvise()",
+            "0; -12 ENOMEM: part is not mapped, or no memory",
+            op_unmergeable,
+        ),
+        Operation(
+            "ksm_merge",
+            (PAGE, PROCESS, PAGE),
+            "ksmd comes by a page, having met one of process P that may hold the same: merges them "
+            "if they do (pages nobody wrote to, as mlock makes them, do)",
+            "mm/ksm.c ksm_do_scan()",
+            "0; -2 no page that may be merged; -3 no process P; -11 not merged",
+            op_ksm_merge,
         ),
         Operation(
             "attach",

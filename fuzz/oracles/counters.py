@@ -117,8 +117,8 @@ def _counters_of(mapping: AddressSpace, page: Page) -> Iterator[int]:
 
 
 class AnonVmaReferencesAreStructural:
-    """An anon_vma has one reference while vmas hang on it, and a root one more for each anon_vma of
-    its tree that is not freed.
+    """An anon_vma has one reference while vmas hang on it, one for each place of it that ksmd has
+    merged, and a root one more for each anon_vma of its tree that is not freed.
 
     Invariant:   kernel-reference I15.
     Not checked: mid-run, where migration and page_lock_anon_vma_read hold some.
@@ -131,12 +131,16 @@ class AnonVmaReferencesAreStructural:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         all_of_them = [thing for thing in state.k.machine.objects if isinstance(thing, AnonVma)]
+        items = state.k.ksm.rmap_items.values() if state.k.ksm else ()
+        merged = [item.anon_vma for item in items if item.anon_vma is not None]
         for anon_vma in all_of_them:
-            expected = 1 if anon_vma.vmas else 0
+            expected = (1 if anon_vma.vmas else 0) + merged.count(anon_vma)
             expected += sum(
                 1
                 for other in all_of_them
-                if other.root is anon_vma and other is not anon_vma and other.vmas
+                if other.root is anon_vma
+                and other is not anon_vma
+                and (other.vmas or other in merged)
             )
             if anon_vma._refcount != expected:
                 yield Report(

@@ -20,7 +20,7 @@ from kstate.flags import (
     PG_writeback,
 )
 from kstate.machine import Report
-from kstate.structs import AddressSpace, AnonVma, Kernel, MemCgroup, Page
+from kstate.structs import ANON, AddressSpace, Kernel, MemCgroup, Page
 
 
 class MemcgStatIsRecount:
@@ -57,7 +57,7 @@ class MemcgStatIsRecount:
 def _states(page: Page) -> Iterator[int]:
     """What of a page's state its group counts."""
     mapping = page._mapping
-    if not isinstance(mapping, AnonVma) and page._mapcount > 0:
+    if not isinstance(mapping, ANON) and page._mapcount > 0:
         yield MEM_CGROUP_STAT_FILE_MAPPED
     if isinstance(mapping, AddressSpace) and page._flags & (PG_dirty | PG_swapcache) == PG_dirty:
         if mapping.accounts_dirty:
@@ -94,7 +94,7 @@ class ChargesAreConserved:
         charged = {memcg.name: [0, 0] for memcg in state.k.memcgs}
         for page in state.k.pages.values():
             if page._mem_cgroup is not None:
-                charged[page._mem_cgroup.name][isinstance(page._mapping, AnonVma)] += 1
+                charged[page._mem_cgroup.name][isinstance(page._mapping, ANON)] += 1
         for memcg in state.k.memcgs:
             file, anon = charged[memcg.name]
             if memcg.memory != file + anon:

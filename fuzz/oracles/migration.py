@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import PAGE_FLAG_NAMES, PG_head, PG_locked
 from kstate.machine import Note, Report
-from kstate.structs import AnonVma, Kernel, Page
+from kstate.structs import ANON, Kernel, Page
 
 
 class _DuringMigration:
@@ -107,12 +107,12 @@ class AnonymousPageStaysAnonymous:
         k.machine.subscribe("migration-end", self._end)
 
     def _begin(self, note: Note) -> None:
-        self._anon[note.task] = isinstance(note.about[0]._mapping, AnonVma)
+        self._anon[note.task] = isinstance(note.about[0]._mapping, ANON)
 
     def _end(self, note: Note) -> None:
         page, newpage = note.about[:2]
         was = self._anon.pop(note.task, False)
-        if was and not isinstance(page._mapping, AnonVma) and page._refcount > 1:
+        if was and not isinstance(page._mapping, ANON) and page._refcount > 1:
             self._found.append(
                 Report(
                     self.id,

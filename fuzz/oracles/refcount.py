@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fuzz.oracles.base import Snapshot
 from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED, PG_head
 from kstate.machine import Report
-from kstate.structs import AnonVma, Kernel, Page
+from kstate.structs import ANON, Kernel, Page
 
 
 class RefcountIsAccountedFor:
@@ -85,7 +85,7 @@ class MapcountIsNumberOfPtes:
                     (page.label(),),
                 )
             if page._mapcount > 0 and not page._flags & PG_head:
-                of = anon if isinstance(page._mapping, AnonVma) else file
+                of = anon if isinstance(page._mapping, ANON) else file
                 of[page.zone.node] += 1
         for zone in k.zones:
             for name, counter, counted in (

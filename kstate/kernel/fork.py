@@ -5,7 +5,7 @@ from __future__ import annotations
 from kstate.flags import EAGAIN, VM_LOCKED
 from kstate.fs import aio
 from kstate.machine import down_write, up_write
-from kstate.mm import memory, mmap, rmap
+from kstate.mm import ksm, memory, mmap, rmap
 from kstate.structs import Kernel, MmStruct, VmAreaStruct, finish_fork, put_mm_user, take_process
 
 
@@ -19,6 +19,7 @@ def dup_mmap(k: Kernel, mm: MmStruct, oldmm: MmStruct) -> None:
     """
     down_write(oldmm.mmap_sem)
     down_write(mm.mmap_sem)
+    mm.mergeable = oldmm.mergeable
     for parent in oldmm.vmas:
         child = VmAreaStruct(mm, parent.vm_start, parent.vm_end, 0, parent.vm_file, parent.vm_pgoff)
         child.prot_write = parent.prot_write
@@ -57,4 +58,5 @@ def mmput(k: Kernel, mm: MmStruct) -> None:
     """Drop a user of an address space; the last one takes it down. Source: kernel/fork.c, v4.3."""
     if put_mm_user(mm):
         aio.exit_aio(k, mm)
+        ksm.ksm_exit(mm)
         mmap.exit_mmap(k, mm)

@@ -9,6 +9,7 @@ from kstate.flags import (
     FAULT_FLAG_WRITE,
     FOLL_DUMP,
     FOLL_GET,
+    FOLL_MIGRATION,
     FOLL_POPULATE,
     FOLL_TOUCH,
     FOLL_WRITE,
@@ -25,7 +26,7 @@ from kstate.flags import (
 from kstate.machine import down_read, spin_lock, spin_unlock, up_read
 from kstate.mm import hugetlb, memory, migrate, mlock, mmap, page_writeback, swap
 from kstate.pageflags import PageDirty, get_page, trylock_page, unlock_page
-from kstate.structs import NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
+from kstate.structs import MIGRATION, NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
 
 
 def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> Page | int | None:
@@ -34,11 +35,12 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
     Source:   mm/gup.c follow_page_mask(), follow_page_pte(), no_page_table(), v4.3.
     Context:  mmap_sem held, or nobody else left to change the vmas; takes the ptl.
     Args:     flags: FOLL_GET takes a reference; FOLL_TOUCH marks it accessed; FOLL_POPULATE
-              marks it Mlocked in a VM_LOCKED vma, if its page lock can be had at once.
+              marks it Mlocked in a VM_LOCKED vma, if its page lock can be had at once;
+              FOLL_MIGRATION waits for a migration to end.
     Returns:  None: not present, a migration entry, or not writable with FOLL_WRITE. An errno:
               FOLL_DUMP met the zero page, or nothing at all in an anonymous vma.
-    Left out: transparent huge pages, NUMA hinting, FOLL_MIGRATION. In v4.4 FOLL_MLOCK is a flag of
-              its own; populate always passes both.
+    Left out: transparent huge pages, NUMA hinting. In v4.4 FOLL_MLOCK is a flag of its own;
+              populate always passes both.
     """
     if vma.hugetlb:
         return hugetlb.follow_huge_pmd(k, vma, address, flags)
@@ -49,6 +51,10 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
     page = value.page
     if value.kind != PRESENT or (flags & FOLL_WRITE and not value.write):
         spin_unlock(mm.page_table_lock)
+        if value.kind == MIGRATION and flags & FOLL_MIGRATION:
+            if migrate.migration_entry_wait(k, pte) & VM_FAULT_FROZEN:
+                migrate.migration_entry_unfrozen(pte)
+            return follow_page_mask(k, vma, address, flags)
         # Nothing there, nothing to be had from a file either: a core dump need not ask.
         nothing = value.kind == NONE and flags & FOLL_DUMP and vma.vm_file is None
         return EFAULT if nothing else None

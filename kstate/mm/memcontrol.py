@@ -43,11 +43,11 @@ from kstate.pageflags import (
 )
 from kstate.patches import MUT_4_LRUCARE, P04
 from kstate.structs import (
+    ANON,
     MEMCGS_COUNT,
     NONE,
     PRESENT,
     SWAP,
-    AnonVma,
     Kernel,
     MemCgroup,
     MmStruct,
@@ -220,7 +220,7 @@ def mem_cgroup_charge_statistics(memcg: MemCgroup, page: Page, number: int) -> N
     """RSS or CACHE: tmpfs is CACHE, whatever list it is on. No step.
 
     Source:   mm/memcontrol.c mem_cgroup_charge_statistics(), v4.3."""
-    anon = isinstance(page._mapping, AnonVma)
+    anon = isinstance(page._mapping, ANON)
     memcg.stat[MEM_CGROUP_STAT_RSS if anon else MEM_CGROUP_STAT_CACHE] += number
 
 
@@ -266,7 +266,7 @@ def mem_cgroup_replace_page(k: Kernel, oldpage: Page, newpage: Page, lrucare: bo
             "!lrucare && PageLRU(page)",
         )
     VM_BUG_ON_PAGE(
-        isinstance(oldpage._mapping, AnonVma) != isinstance(newpage._mapping, AnonVma),
+        isinstance(oldpage._mapping, ANON) != isinstance(newpage._mapping, ANON),
         "vm-bug-replace-page-anon",
         "PageAnon(oldpage) != PageAnon(newpage)",
     )

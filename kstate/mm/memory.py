@@ -24,6 +24,7 @@ from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_rea
 from kstate.mm import (
     filemap,
     hugetlb,
+    ksm,
     memcontrol,
     migrate,
     mlock,
@@ -37,6 +38,7 @@ from kstate.mm import (
 )
 from kstate.pageflags import (
     PageAnon,
+    PageAnonNotKsm,
     PageMlocked,
     PageSwapCache,
     PageUptodate,
@@ -341,7 +343,7 @@ def do_swap_page(
 
     Source:   mm/memory.c do_swap_page(), v4.3.
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the page lock, the ptl.
-    Left out: hwpoison, KSM.
+    Left out: hwpoison.
     """
     if orig.kind == MIGRATION:
         return migrate.migration_entry_wait(k, pte)
@@ -365,18 +367,22 @@ def do_swap_page(
         unlock_page(page)
         swap.put_page(k, page)
         return ret
+    swapcache = page
+    copy = ksm.ksm_might_need_to_copy(k, swapcache, vma, address)
+    if copy is None:
+        _unlock_and_put(k, swapcache, swapcache)
+        return VM_FAULT_OOM
+    page = copy
     error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
     if error:
-        unlock_page(page)
-        swap.put_page(k, page)
+        _unlock_and_put(k, page, swapcache)
         return VM_FAULT_OOM
     spin_lock(pte.lock)
     same = pte_same(pte.value, orig)
     if not same or not PageUptodate(page):
         memcontrol.mem_cgroup_cancel_charge(memcg)
         spin_unlock(pte.lock)
-        unlock_page(page)
-        swap.put_page(k, page)
+        _unlock_and_put(k, page, swapcache)
         return ret if not same else VM_FAULT_SIGBUS
     mm = vma.vm_mm
     mm.rss[MM_ANONPAGES] += 1
@@ -391,12 +397,20 @@ def do_swap_page(
     if orig.soft_dirty:
         entry = pte_with(entry, soft_dirty=True)
     set_pte_at(pte, entry)
-    rmap.page_add_anon_rmap(page, vma, address, exclusive=exclusive)
-    memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
+    if page is swapcache:
+        rmap.page_add_anon_rmap(page, vma, address, exclusive=exclusive)
+        memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
+    else:
+        rmap.page_add_new_anon_rmap(page, vma, address)
+        memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=False)
+        swap.lru_cache_add_active_or_unevictable(k, page, vma)
     swapfile.swap_free(k, slot)
     if swapfile.vm_swap_full(k) or vma.vm_flags & VM_LOCKED or PageMlocked(page):
         swapfile.try_to_free_swap(k, page)
     unlock_page(page)
+    if page is not swapcache:
+        unlock_page(swapcache)  # held until here, that its slot is not used for another
+        swap.put_page(k, swapcache)
     if flags & FAULT_FLAG_WRITE:
         ret |= do_wp_page(k, vma, address, pte, entry)
         return ret & VM_FAULT_ERROR if ret & VM_FAULT_ERROR else ret
@@ -404,18 +418,25 @@ def do_swap_page(
     return ret
 
 
+def _unlock_and_put(k: Kernel, page: Page, swapcache: Page) -> None:
+    unlock_page(page)
+    swap.put_page(k, page)
+    if page is not swapcache:
+        unlock_page(swapcache)
+        swap.put_page(k, swapcache)
+
+
 def do_wp_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, orig: PteVal) -> int:
     """Write to a present, read-only pte.
 
     Source:   mm/memory.c do_wp_page(), v4.3.
     Context:  mmap_sem held for read, ptl held; drops the ptl.
-    Left out: KSM.
     """
     page = orig.page
     if page is None:
         spin_unlock(pte.lock)
         return wp_page_copy(k, vma, address, pte, orig, None)
-    if PageAnon(page):
+    if PageAnonNotKsm(page):
         if not trylock_page(page):
             get_page(page)
             spin_unlock(pte.lock)

@@ -53,6 +53,7 @@ from kstate.mm import (
     balloon_compaction,
     gup,
     hugetlb,
+    ksm,
     memcontrol,
     memory,
     mlock,
@@ -71,6 +72,7 @@ from kstate.pageflags import (
     ClearPageSwapBacked,
     ClearPageSwapCache,
     PageAnon,
+    PageAnonNotKsm,
     PageBalloon,
     PageDirty,
     PageHuge,
@@ -408,7 +410,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Source:   mm/migrate.c migrate_page_copy(), v4.3.          Patches: P03, P12.
     Context:  both pages locked.
     Bugs:     VM_BUG: active and unevictable together.
-    Left out: error, checked, mappedtodisk, young and idle, KSM.
+    Left out: error, checked, mappedtodisk, young and idle.
     """
     newpage._token = page._token
     k.machine.note("page-moved", page, newpage)
@@ -437,6 +439,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
                 page_writeback.__set_page_dirty_nobuffers(k, newpage)
     if P03 not in k.patches:
         mlock_migrate_page(newpage, page)
+    ksm.ksm_migrate_page(newpage, page)
     if PageSwapCache(page):
         ClearPageSwapCache(page)
     page.private = 0
@@ -620,7 +623,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: KSM.
+    Left out: transparent huge pages.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -636,7 +639,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
             return rc
         wait_on_page_writeback(page)
     anon_vma: AnonVma | None = None
-    if PageAnon(page):
+    if PageAnonNotKsm(page):
         anon_vma = rmap.page_get_anon_vma(k, page)
         if P09 not in k.patches:
             if anon_vma is None and not PageSwapCache(page):

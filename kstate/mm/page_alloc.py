@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kstate.flags import PAGE_FLAG_NAMES, PAGE_FLAGS_CHECK_AT_FREE
-from kstate.structs import AnonVma, Kernel, Page, give_free_page, take_free_page
+from kstate.structs import ANON, Kernel, Page, give_free_page, take_free_page
 
 
 def alloc_page(k: Kernel, node: int = 0) -> Page | None:
@@ -60,7 +60,7 @@ def free_hot_cold_page(k: Kernel, page: Page) -> None:
     Context:  refcount 0, off the LRU.
     Left out: per-cpu lists; the page goes straight to the zone.
     """
-    if isinstance(page._mapping, AnonVma):
+    if isinstance(page._mapping, ANON):
         page._mapping = None  # nobody has a reference left to see it
     if free_pages_check(k, page):
         return

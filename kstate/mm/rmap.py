@@ -37,6 +37,7 @@ from kstate.machine import (
     up_write,
 )
 from kstate.mm import (
+    ksm,
     memcontrol,
     memory,
     migrate,
@@ -49,6 +50,7 @@ from kstate.mm import (
 from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     PageAnon,
+    PageAnonNotKsm,
     PageHuge,
     PageMlocked,
     PageSwapCache,
@@ -69,6 +71,7 @@ from kstate.patches import (
     C_e6c509f85455,
 )
 from kstate.structs import (
+    NO_STABLE_NODE,
     PRESENT,
     SWAP,
     AddressSpace,
@@ -77,6 +80,7 @@ from kstate.structs import (
     Page,
     Pte,
     PteVal,
+    StableNode,
     VmAreaStruct,
     atomic_dec_and_test,
     atomic_inc_anon_vma,
@@ -279,7 +283,7 @@ def rmap_walk(
     Args:     done: asked after each vma; True ends the walk. by_mapcount: find the anon_vma by
               way of page_mapped; else the caller holds a reference on it.
     Bugs:     VM_BUG: file page not locked.
-    Left out: KSM pages, the cond_resched() that v4.4 adds.
+    Left out: the cond_resched() that v4.4 adds.
     """
     mapping = page.mapping
     ret = SWAP_AGAIN
@@ -294,6 +298,8 @@ def rmap_walk(
         ret = _visit(page, anon_vma.vmas, rmap_one, done)
         up_read(anon_vma.rwsem)
         return ret
+    if isinstance(mapping, StableNode):
+        return ksm.rmap_walk_ksm(page, mapping, rmap_one, done)
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-rmap-walk-unlocked", "!PageLocked(page)")
     if not isinstance(mapping, AddressSpace):
         return ret
@@ -364,12 +370,14 @@ def page_add_anon_rmap(
     """One mapping more of an anonymous page.
 
     Source:   mm/rmap.c page_add_anon_rmap(), do_page_add_anon_rmap(), v4.3.
-    Context:  ptl held, page locked.           Bugs: VM_BUG: page not locked.
+    Context:  ptl held, page locked unless PageKsm.   Bugs: VM_BUG: page not locked.
     Args:     exclusive: no other process has it.
     """
     first = atomic_inc_and_test_mapcount(page)
     if first:
         page.zone.stat[NR_ANON_PAGES] += 1
+    if isinstance(page._mapping, StableNode):
+        return  # whom it is mapped by stands in its node
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
     if first:
         __page_set_anon_rmap(page, vma, address, exclusive)
@@ -521,10 +529,10 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
               A page whose lock is taken counts as used once.
     """
     mapcount = page_mapcount(page)
-    if mapcount == 0 or page.mapping is None:
+    if mapcount == 0 or page.mapping in (None, NO_STABLE_NODE):
         return 0, 0
     we_locked = False
-    if not is_locked and not PageAnon(page):
+    if not is_locked and not PageAnonNotKsm(page):
         if not trylock_page(page):
             return 1, 0
         we_locked = True

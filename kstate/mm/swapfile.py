@@ -21,6 +21,7 @@ from kstate.structs import (
     SWAP_MAP_SHMEM,
     Kernel,
     Page,
+    StableNode,
     set_swap_map,
     swap_map,
 )
@@ -154,6 +155,8 @@ def reuse_swap_page(k: Kernel, page: Page) -> bool:
     Context:  page locked.                     Bugs: VM_BUG: not locked.
     """
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-reuse-swap-page", "!PageLocked(page)")
+    if isinstance(page._mapping, StableNode):
+        return False
     count = page_mapcount(page)
     if count <= 1 and PageSwapCache(page):
         count += page_swapcount(k, page)

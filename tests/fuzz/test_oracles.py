@@ -32,6 +32,7 @@ from kstate.mm import (
     balloon_compaction,
     filemap,
     hugetlb,
+    ksm,
     memcontrol,
     memory,
     migrate,
@@ -55,6 +56,7 @@ from kstate.pageflags import (
 )
 from kstate.patches import CLEAN
 from kstate.structs import (
+    NO_STABLE_NODE,
     AddressSpace,
     AnonVma,
     Kernel,
@@ -62,6 +64,7 @@ from kstate.structs import (
     MemCgroup,
     Page,
     PteVal,
+    StableNode,
     VmAreaStruct,
     list_add,
 )
@@ -460,7 +463,26 @@ def mapped_free(k: Kernel, page: Page) -> None:
     hugetlb.free_huge_page(k, page)
 
 
+def ksm_moves(flags: int, mapping: bool, kpfn: bool) -> Callable[[Kernel, Page], None]:
+    """ksm_migrate_page to a second page: with these flags, the same mapping, the right node."""
+
+    def act(k: Kernel, page: Page) -> None:
+        newpage = page_alloc.alloc_page(k)
+        assert newpage is not None
+        page._mapping = StableNode(k.machine, page if kpfn else newpage)
+        newpage._mapping = page._mapping if mapping else None
+        page._flags = newpage._flags = flags
+        ksm.ksm_migrate_page(newpage, page)
+
+    return act
+
+
 BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
+    "vm-bug-rmap-walk-ksm-unlocked": lambda k, p: p.__setattr__("_mapping", NO_STABLE_NODE)
+        or rmap.rmap_walk(k, p, lambda vma, address: 0),
+    "vm-bug-ksm-migrate-unlocked": ksm_moves(0, True, True),
+    "vm-bug-ksm-migrate-mapping": ksm_moves(PG_locked, False, True),
+    "vm-bug-ksm-migrate-kpfn": ksm_moves(PG_locked, True, False),
     "bug-mlock-vma-page-unlocked": mlock.mlock_vma_page,
     "bug-munlock-vma-page-unlocked": mlock.munlock_vma_page,
     "bug-make-migration-entry-unlocked": lambda k, p: migrate.make_migration_entry(p, False),
