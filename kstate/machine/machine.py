@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from struct import pack
 from typing import Any, NamedTuple
 
+from kstate.machine.callers import RUNNING, Function, calling
 from kstate.machine.choices import FAULTS, Choices
 from kstate.machine.endings import ContextError, Deadlock, Ending, ModelError, Report, StepLimit
-from kstate.machine.points import LOAD, Operand, Point, Primitive, point_by_number
+from kstate.machine.points import LOAD, Operand, Point, Primitive, function_name, point_by_number
 from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn
 from kstate.machine.switch import GREENLETS, Backend, Context, step
 from kstate.machine.task import Task
@@ -20,9 +20,11 @@ STEPS_MAX = 20_000
 Fault = tuple[str, str, int]  # task, what fails, at which of its calls (from 1)
 Observer = Callable[[Task, Point, Operand], None]
 
-BEGIN = Primitive("begin", "task")
-END = Primitive("end", "task")
-SPAWN = Primitive("spawn", "machine", results=1)
+_TASK_BODY = Function("machine.py", "_body")
+BEGIN = Primitive("begin", "task", used_by=_TASK_BODY)
+END = Primitive("end", "task", used_by=_TASK_BODY)
+SPAWN = Primitive("spawn", "machine", results=1, used_by=Function("machine.py", "spawn"))
+START = Primitive("spawn", "machine", results=1, used_by=Function("machine.py", "start"))
 YIELD = Primitive("yield_point", "name", LOAD)
 
 
@@ -209,13 +211,13 @@ class Machine:
 
     def spawn(self, *functions: Callable[[], Any], names: Sequence[str] = ()) -> list[Task]:
         """Start tasks on the next CPUs, all in one step. They compete from here on."""
-        tasks = _spawn(self, functions, names)
+        tasks = self._spawn(SPAWN, functions, names)
         self.interrupt()
         return tasks
 
     def start(self, *functions: Callable[[], Any], names: Sequence[str] = ()) -> list[Task]:
         """Like `spawn`, but the caller keeps its turn: for one that goes on straight to `join`."""
-        return _spawn(self, functions, names)
+        return self._spawn(START, functions, names)
 
     def join(self, *tasks: Task) -> None:
         """Wait until all of `tasks` have ended. One step."""
@@ -226,9 +228,21 @@ class Machine:
         step(JOIN, self)
         me.watched = ()
 
+    def _spawn(
+        self, primitive: Primitive, functions: Sequence[Callable[[], Any]], names: Sequence[str]
+    ) -> list[Task]:
+        log = step(primitive, self)
+        tasks = []
+        for at, function in enumerate(functions):
+            cpu = len(self.tasks) - 1
+            name = names[at] if at < len(names) else f"cpu{cpu}"
+            tasks.append(self._new_task(name, cpu, function))
+        log.append(len(tasks))
+        return tasks
+
     def _new_task(self, name: str, cpu: int, function: Callable[[], Any]) -> Task:
         task = Task(self, len(self.tasks), name, cpu, function)
-        task.point = BEGIN.points.get("_body") or BEGIN.in_function(Machine._body.__code__)
+        task.point = BEGIN.in_function(_TASK_BODY)
         context = self._backend.take()
         context.start(lambda: self._body(task))
         task.context = context
@@ -241,9 +255,9 @@ class Machine:
         assert self._hub is not None
         try:
             self.left += 1  # its turn counts the step it waits at, and nobody has counted that
-            _mark(BEGIN, task)
+            step(BEGIN, task)
             task.function()
-            _mark(END, task)
+            step(END, task)
         except Ending as ending:
             self._end(task)
             self.ending = ending
@@ -271,6 +285,7 @@ class Machine:
             self._backend.give_back(task.context)
 
     def _clean_up(self) -> None:
+        RUNNING.functions = []
         for task in self._alive:
             assert task.context is not None
             if task.point is not None and task.point.primitive is not BEGIN:
@@ -368,6 +383,7 @@ class Machine:
         if task is not self.current:
             self.log.append(-1 - task.index)
             self.current = task
+            RUNNING.functions = task.functions
         self._turn_left = 1 if self._retrying else turn.steps
         self.wakes = turn.until_wake and self._blocked
         self._grant()
@@ -398,7 +414,7 @@ class Machine:
 
     def report(self, id: str, text: str, where: str = "", *objects: Operand) -> None:
         """Record a finding and go on. `where`: the reporting function, by default the caller's."""
-        where = where or calling_function(2)
+        where = where or calling_function(1)
         self.reports.append(Report(id, text, where, tuple(thing.label() for thing in objects)))
 
     def note(self, kind: str, *about: Any) -> None:
@@ -467,25 +483,7 @@ def decode(log: Sequence[int], since: int = 0) -> Iterator[Event]:
 
 def calling_function(depth: int = 1) -> str:
     """`mm/rmap.py:try_to_unmap_one` of the function `depth` frames above the caller."""
-    code = sys._getframe(depth + 1).f_code
-    return YIELD.in_function(code).name.split(" ", 1)[0]
-
-
-def _mark(primitive: Primitive, task: Task) -> None:
-    step(primitive, task)
-
-
-def _spawn(
-    machine: Machine, functions: Sequence[Callable[[], Any]], names: Sequence[str]
-) -> list[Task]:
-    log = step(SPAWN, machine)
-    tasks = []
-    for at, function in enumerate(functions):
-        cpu = len(machine.tasks) - 1
-        name = names[at] if at < len(names) else f"cpu{cpu}"
-        tasks.append(machine._new_task(name, cpu, function))
-    log.append(len(tasks))
-    return tasks
+    return function_name(calling(depth + 1))
 
 
 def retry_when_changed(*words: tuple[Operand, str]) -> None:
