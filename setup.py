@@ -9,6 +9,7 @@ compiled code has none, so a copy of the model is compiled in which each functio
         if g(k):                           if g(k):
             return 1                           _returned = ( 1); _callers.ended(); return _returned
 
+and in which what a module assigns once is Final: compiled code then need not look it up.
 The machine and the primitives (structs.py, pageflags.py, mm/debug.py) say nothing: the innermost
 function that did is the one that uses a primitive. An exception ends the run, and with it whatever
 was under way. The sources are installed too, unchanged; Python prefers what is compiled.
@@ -19,10 +20,12 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import setup
 
+Edit = tuple[int, int, int, str]  # line from 0, byte from, byte to, the text that goes there
 ROOT = Path(__file__).resolve().parent
 COPY = ROOT / "build" / "compiled"
 # What only re-exports, what runs once a program and not once a step, and what is pickled.
@@ -34,10 +37,10 @@ PRIMITIVES = ("flags.py", "patches.py", "structs.py", "pageflags.py", "mm/debug.
 class Announcer(ast.NodeVisitor):
     """Finds the edits that make each function of a file say when it begins and when it returns.
 
-    edits: (line from 0, byte from, byte to, text that goes there). names: of the functions."""
+    names: of the functions, in the order of their numbers."""
 
     def __init__(self) -> None:
-        self.edits: list[tuple[int, int, int, str]] = []
+        self.edits: list[Edit] = []
         self.names: list[str] = []
         self._returns = ""
 
@@ -82,19 +85,67 @@ class Announcer(ast.NodeVisitor):
         self._edit(node.end_lineno, node.end_col_offset, 0, text)
 
 
+def assigned_once(module: ast.Module) -> list[Edit]:
+    """Edits that make Final what the module assigns once, type aliases apart."""
+    edits: list[Edit] = []
+    names = [
+        node.id
+        for node in ast.walk(module)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
+    for node in module.body:
+        if not isinstance(node, ast.Assign) or alias(node):
+            continue
+        [target] = node.targets
+        assert target.end_col_offset is not None
+        at, start, end = target.lineno - 1, target.col_offset, target.end_col_offset
+        if isinstance(target, ast.Name) and names.count(target.id) == 1:
+            edits.append((at, end, end, ": _Final"))
+        elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            assert node.value.end_col_offset is not None
+            pairs = zip(target.elts, node.value.elts, strict=True)
+            each = [f"{ast.unparse(name)}: _Final = {ast.unparse(value)}" for name, value in pairs]
+            edits.append((at, start, node.value.end_col_offset, "; ".join(each)))
+    return edits
+
+
+def alias(node: ast.Assign) -> bool:
+    """A type by its look: `Fault = tuple[str, int]`, `Code = CodeType | Function`, a TypeVar."""
+    if isinstance(node.value, ast.Call):
+        return ast.unparse(node.value.func) == "TypeVar"
+    name = ast.unparse(node.targets[0])
+    return isinstance(node.value, ast.Subscript) or not ("_" in name or name.isupper())
+
+
 def announced(source: str, file: str) -> str:
     """The source of a model file in which every function says who runs."""
     announcer = Announcer()
     announcer.visit(ast.parse(source))
-    lines = [line.encode() for line in source.split("\n")]
-    # From the end, so that places stay true; at one place what was found first comes first.
-    for line, start, end, text in sorted(announcer.edits, key=lambda edit: edit[:2])[::-1]:
-        lines[line] = lines[line][:start] + text.encode() + lines[line][end:]
-    more = ["from typing import Final as _Final", "import kstate.machine.callers as _callers"]
+    more = []
     for number, name in enumerate(announcer.names, 1):
         function = f"_callers.Function({f'<compiled>/kstate/{file}'!r}, {name!r})"
-        more.append(f"_F{number}: _Final = {function}")
-    return b"\n".join(lines).decode() + "\n".join(more) + "\n"
+        more.append(f"_F{number}: _Final = {function}\n")
+    imports = "import kstate.machine.callers as _callers\n"
+    return edited(source, announcer.edits, imports) + "".join(more)
+
+
+def edited(source: str, edits: list[Edit], imports: str = "") -> str:
+    """The source after the edits, and with what is assigned once Final."""
+    module = ast.parse(source)
+    first = next(node for node in module.body if not is_docstring_or_future(node))
+    imports += "from typing import Final as _Final\n"
+    edits = [*edits, *assigned_once(module), (first.lineno - 1, 0, 0, imports)]
+    lines = [line.encode() for line in source.split("\n")]
+    # From the end, so that places stay true; at one place what was found first comes first.
+    for line, start, end, text in sorted(edits, key=lambda edit: edit[:2])[::-1]:
+        lines[line] = lines[line][:start] + text.encode() + lines[line][end:]
+    return b"\n".join(lines).decode()
+
+
+def is_docstring_or_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) or (
+        isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    )
 
 
 def copy_to_compile() -> list[str]:
@@ -107,8 +158,8 @@ def copy_to_compile() -> list[str]:
         if file == "machine/compiled.py":
             source = source.replace("COMPILED: Final = False", "COMPILED: Final = True")
         elif path.name not in INTERPRETED:
-            if not file.startswith("machine/") and file not in PRIMITIVES:
-                source = announced(source, file)
+            says_nothing = file.startswith("machine/") or file in PRIMITIVES
+            source = edited(source, []) if says_nothing else announced(source, file)
         target = COPY / "kstate" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(source)
@@ -118,8 +169,6 @@ def copy_to_compile() -> list[str]:
 
 
 def extensions() -> list[object]:
-    if not os.environ.get("KSTATE_COMPILE"):
-        return []
     from mypyc.build import mypycify
 
     files = copy_to_compile()
@@ -135,4 +184,9 @@ def extensions() -> list[object]:
         os.chdir(ROOT)
 
 
-setup(ext_modules=extensions())
+COMPILING = bool(os.environ.get("KSTATE_COMPILE"))
+setup(
+    # pip asks for the requirements first, when mypy may not be there yet.
+    ext_modules=extensions() if COMPILING and find_spec("mypyc") else [],
+    setup_requires=["mypy[mypyc]>=1.11,<3", "types-greenlet>=3,<4"] if COMPILING else [],
+)

@@ -27,6 +27,7 @@ from fuzz.run import profile_steps, run
 from fuzz.schedulers import Pct, RandomWalk, Replay
 from kstate.boot import boot
 from kstate.machine import GREENLETS, THREADS, Choices, Machine, Scheduler
+from kstate.machine.compiled import COMPILED
 from kstate.machine.switch import Backend
 from kstate.patches import CLEAN, parse_spec
 
@@ -43,6 +44,7 @@ def steps() -> Iterator[Record]:
     k = profile_steps(bare)
     g = min(_g() for _ in range(REPEATS))
     boot_s = min(_boot(bare) for _ in range(REPEATS))
+    yield {"what": "kstate", "build": "compiled" if COMPILED else "pure"}
     yield {"what": "G", "us": round(g * 1e6, 3)}
     yield {
         "what": "boot without init",

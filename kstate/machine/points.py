@@ -96,9 +96,11 @@ class Primitive:
 
 
 class Point:
-    """A primitive in a function. `number` is 62 bits of the name's SHA-256: the same everywhere."""
+    """A primitive in a function. `number` is 62 bits of the name's SHA-256: the same everywhere.
 
-    __slots__ = ("code", "function", "name", "number", "primitive")
+    logged: the number again, untyped: compiled code makes a new object of an int at every use."""
+
+    __slots__ = ("code", "function", "logged", "name", "number", "primitive")
 
     def __init__(self, name: str, primitive: Primitive, code: Code) -> None:
         self.name = name
@@ -106,6 +108,7 @@ class Point:
         self.code = code
         self.function = code.co_name
         self.number = int.from_bytes(sha256(name.encode()).digest()[:8], "big") >> 2
+        self.logged: Any = self.number
 
     def __str__(self) -> str:
         return self.name

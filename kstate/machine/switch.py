@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import greenlet
 
@@ -41,8 +41,8 @@ def step(primitive: Primitive, operand: Operand) -> list[int]:
     machine.left = left
     if left < 0:
         machine.ask(point, operand)
-    log = machine.log
-    log.append(point.number)
+    log: list[Any] = machine.log
+    log.append(point.logged)
     log.append(operand.id)
     return log
 
