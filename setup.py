@@ -28,10 +28,20 @@ from setuptools import setup
 Edit = tuple[int, int, int, str]  # line from 0, byte from, byte to, the text that goes there
 ROOT = Path(__file__).resolve().parent
 COPY = ROOT / "build" / "compiled"
+# Not fuzz/oracles: mypyc has no class attribute that a Protocol can ask of an instance, their ids.
+COMPILED = ("kstate/", "fuzz/schedulers/")
 # What only re-exports, what runs once a program and not once a step, and what is pickled.
-INTERPRETED = ("__init__.py", "patchview.py", "boot.py", "endings.py")
-# Primitives, and checks that name their caller: they say nothing.
-PRIMITIVES = ("flags.py", "patches.py", "structs.py", "pageflags.py", "mm/debug.py")
+INTERPRETED = ("__init__.py", "patchview.py", "boot.py", "endings.py", "spelling.py")
+# The machine, the primitives, and checks that name their caller: they do not say that they run.
+SILENT = (
+    "fuzz/",
+    "kstate/machine/",
+    "kstate/flags.py",
+    "kstate/patches.py",
+    "kstate/structs.py",
+    "kstate/pageflags.py",
+    "kstate/mm/debug.py",
+)
 
 
 class Announcer(ast.NodeVisitor):
@@ -123,7 +133,7 @@ def announced(source: str, file: str) -> str:
     announcer.visit(ast.parse(source))
     more = []
     for number, name in enumerate(announcer.names, 1):
-        function = f"_callers.Function({f'<compiled>/kstate/{file}'!r}, {name!r})"
+        function = f"_callers.Function({f'<compiled>/{file}'!r}, {name!r})"
         more.append(f"_F{number}: _Final = {function}\n")
     imports = "import kstate.machine.callers as _callers\n"
     return edited(source, announcer.edits, imports) + "".join(more)
@@ -152,19 +162,18 @@ def copy_to_compile() -> list[str]:
     """Make the copy. Returns its files that are to be compiled, relative to it."""
     shutil.rmtree(COPY, ignore_errors=True)
     chosen = []
-    for path in sorted((ROOT / "kstate").rglob("*.py")):
-        file = path.relative_to(ROOT / "kstate").as_posix()
+    for path in sorted([*ROOT.glob("kstate/**/*.py"), *ROOT.glob("fuzz/**/*.py")]):
+        file = path.relative_to(ROOT).as_posix()
         source = path.read_text()
-        if file == "machine/compiled.py":
+        if file == "kstate/machine/compiled.py":
             source = source.replace("COMPILED: Final = False", "COMPILED: Final = True")
-        elif path.name not in INTERPRETED:
-            says_nothing = file.startswith("machine/") or file in PRIMITIVES
-            source = edited(source, []) if says_nothing else announced(source, file)
-        target = COPY / "kstate" / file
+            chosen.append(file)
+        elif file.startswith(COMPILED) and not file.endswith(INTERPRETED):
+            source = edited(source, []) if file.startswith(SILENT) else announced(source, file)
+            chosen.append(file)
+        target = COPY / file
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(source)
-        if path.name not in INTERPRETED:
-            chosen.append(f"kstate/{file}")
     return chosen
 
 

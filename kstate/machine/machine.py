@@ -109,6 +109,7 @@ class Machine:
         "_alive",
         "_backend",
         "_blocked",
+        "_closely",
         "_fault_calls",
         "_granted",
         "_hub",
@@ -116,6 +117,7 @@ class Machine:
         "_notes",
         "_retrying",
         "_subscribers",
+        "_switches",
         "_turn_left",
         "_yield_at",
         "choices",
@@ -134,7 +136,6 @@ class Machine:
         "scheduler",
         "steps_done",
         "steps_max",
-        "switches",
         "tasks",
         "wakes",
     )
@@ -163,7 +164,7 @@ class Machine:
         self.log: list[int] = []
         self._notes: list[tuple[int, int, str, tuple[Any, ...], int]] = []
         self.reports: list[Report] = []
-        self.switches: list[Switch] = []
+        self._switches: list[tuple[int, int, int, int, bool, Point | None, int]] = []
         self.tasks: list[Task] = []
         self.ending: Ending | None = None
         self.error: BaseException | None = None
@@ -178,6 +179,8 @@ class Machine:
         self._backend = backend
         self._hub: Context | None = None
         self._yield_at = None if yield_at is None else tuple(yield_at)
+        # An observer sees every step, and so does the mask of yield points.
+        self._closely = bool(self.observers) or yield_at is not None
         self._masked: dict[str, bool] = {}
         self._subscribers: dict[str, list[Callable[[Note], None]]] = {}
         self.current: Task = None  # type: ignore[assignment]  # set before any task runs
@@ -302,15 +305,12 @@ class Machine:
         task.point = point
         task.operand = operand
         self._count(1)
-        ready = task.ready()
-        if self._turn_left <= 0 and ready and self._yield_at is not None:
-            self._turn_left = 1 if self._is_masked(point) else 0
         if self.steps_done >= self.steps_max:
             raise StepLimit(f"still running after {self.steps_max} steps")
-        if self._turn_left > 0 and ready and not self.scheduler.every_step:
+        if (self._turn_left > 0 or self._yield_at is not None) and self._goes_on(task, point):
             self._grant()
         else:
-            following = self._decide(task if ready else None)
+            following = self._decide(task)
             if following is not task:
                 assert following.context is not None
                 following.context.resume()
@@ -333,15 +333,25 @@ class Machine:
         self._turn_left -= taken
         self._granted = self.left = 0
 
+    def _goes_on(self, task: Task, point: Point) -> bool:
+        """Does its turn last? It does too where the scheduler is not to be asked."""
+        if self.scheduler.every_step or not task.ready():
+            return False
+        if self._turn_left <= 0 and self._is_masked(point):
+            self._turn_left = 1
+        return self._turn_left > 0
+
     def _grant(self) -> None:
-        closely = self.observers or self._yield_at is not None or self.scheduler.every_step
-        steps = min(1 if closely else self._turn_left, self.steps_max - self.steps_done)
+        steps = 1 if self._closely or self.scheduler.every_step else self._turn_left
+        if steps > self.steps_max - self.steps_done:
+            steps = self.steps_max - self.steps_done
         self._granted = steps
         self.left = steps - 1
 
-    def _decide(self, current: Task | None) -> Task:
-        """Choose who goes on and give it its turn. `current`: who asks, None if it cannot go on."""
+    def _decide(self, asking: Task | None) -> Task:
+        """Choose who goes on and give it its turn. `asking`: who has come to its next step."""
         runnable = []
+        current = None  # who asks, if it can go on
         self._blocked = self._retrying = False
         for task in self._alive:
             point = task.point
@@ -349,6 +359,8 @@ class Machine:
                 ready = point.primitive.ready
                 if ready is None or ready(task.operand, task):
                     runnable.append(task)
+                    if task is asking:
+                        current = task
                 elif point.primitive is RETRY:
                     self._retrying = True
                 elif point.primitive is not JOIN:  # the end of a task asks anyway
@@ -365,8 +377,8 @@ class Machine:
                 raise ModelError(f"{self.scheduler} answered {turn}, runnable are {runnable}")
         left = self.current
         if turn.task is not left:
-            self.switches.append(
-                Switch(
+            self._switches.append(
+                (
                     len(self.log),
                     self.steps_done,
                     left.index,
@@ -428,6 +440,11 @@ class Machine:
     def notes(self) -> list[Note]:
         """All notes so far."""
         return [Note._make(note) for note in self._notes]
+
+    @property
+    def switches(self) -> list[Switch]:
+        """All changes of turn so far."""
+        return [Switch._make(switch) for switch in self._switches]
 
     def subscribe(self, kind: str, tell: Callable[[Note], None]) -> None:
         self._subscribers.setdefault(kind, []).append(tell)
