@@ -28,6 +28,7 @@ from fuzz.sample import sampled_choices
 from fuzz.schedulers import SAMPLERS, Default, Pct, RandomWalk, Replay, expand, make_scheduler
 from kstate.boot import boot
 from kstate.machine import GREENLETS, THREADS, Choices, Machine, Scheduler
+from kstate.machine.compiled import COMPILED
 from kstate.machine.switch import Backend
 from kstate.patches import CLEAN, parse_spec
 
@@ -47,6 +48,7 @@ def steps() -> Iterator[Record]:
     k = profile(bare).steps
     g = min(_g() for _ in range(REPEATS))
     boot_s = min(_boot(bare) for _ in range(REPEATS))
+    yield {"what": "kstate", "build": "compiled" if COMPILED else "pure"}
     yield {"what": "G", "us": round(g * 1e6, 3)}
     yield {
         "what": "boot without init",
