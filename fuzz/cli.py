@@ -486,10 +486,20 @@ def sample_command(
 
 
 def _progress(name: str, total: int, unit: str = "runs") -> Callable[[int], None]:
-    """Tells how far it is, on stderr, every other second."""
+    """Tells how far it is, on stderr, every other second. Ctrl-C ends it here, between two runs:
+    raised within a run it would have to unwind every task."""
     last = [time.monotonic()]
+    interrupted: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, interrupt)
 
     def tell(done: int) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
         if time.monotonic() - last[0] >= PROGRESS_EVERY_S:
             last[0] = time.monotonic()
             click.echo(f"{name}: {done} of {total} {unit}", err=True)

@@ -17,7 +17,7 @@ from kstate.machine import Choices
 from kstate.patches import parse_spec
 
 DRAWS_BITS = 16
-PROGRESS_EVERY = 64
+PROGRESS_EVERY = 16
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
 REPORT_RUNS = 100
 

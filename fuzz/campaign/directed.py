@@ -18,7 +18,9 @@ Pair = tuple[str, int, str, int]  # operation, point of the task that is left; t
 
 
 class Directed:
-    """Which pairs have been tried how often; the campaign runs what it proposes."""
+    """Which pairs have been tried how often; the campaign runs what it proposes.
+
+    tried: by pair. cuts: how often a task was left at a place, (operation, point)."""
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
@@ -44,9 +46,8 @@ class Directed:
             tries = {pair: self.tried.get(pair, 0) for pair in pairs}
             fresh = [pair for pair, count in tries.items() if self.rng.random() * (1 + count) < 1]
             if fresh and access.step > 0:
-                candidates.append(
-                    (self.cuts.get(access.place, 0), self.rng.random(), access, fresh)
-                )
+                cuts = self.cuts.get(access.place, 0)
+                candidates.append((cuts, self.rng.random(), access, fresh))
         proposed: list[tuple[Deviation, ...]] = []
         candidates.sort(key=lambda candidate: candidate[:2])
         for _, _, access, fresh in candidates[:PER_PROGRAM_MAX]:

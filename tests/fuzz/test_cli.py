@@ -212,9 +212,12 @@ def test_sample_tells_progress_on_stderr_and_what_is_complete_on_ctrl_c() -> Non
         text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    assert "of 10000000 runs" in process.stderr.readline()
-    os.kill(process.pid, signal.SIGINT)
-    out, errors = process.communicate(timeout=30)
+    try:
+        assert "of 10000000 runs" in process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert out == ""
