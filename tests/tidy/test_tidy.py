@@ -50,6 +50,8 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.datarace": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.locklog", "fuzz.callchain",
                       "fuzz.happens"},
     "fuzz.explore": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns"},
+    "fuzz.dpor": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns", "fuzz.locklog",
+                  "fuzz.dpor"},
     "fuzz.coverage": {"kstate.machine", "kstate.structs", "kstate.syscalls", "fuzz.run",
                       "fuzz.prog", "fuzz.oracles"},
     "fuzz.minimise": {"kstate.boot", "kstate.syscalls", "fuzz.run", "fuzz.prog", "fuzz.turns",
