@@ -17,7 +17,7 @@ of creation, which differs between runs that are otherwise equivalent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kstate.machine import LOAD, Machine, Point, Primitive, Task
 from kstate.machine.points import dependent

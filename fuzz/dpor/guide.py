@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fuzz.dpor.events import Names, Step, conflict, ordered, pending
-from kstate.machine import Choices, Ending, Machine, ModelError, Task, Turn, decode, default_task
+from fuzz.subject import NotDeterministic
+from kstate.machine import (
+    Choices,
+    Ending,
+    Event,
+    Machine,
+    ModelError,
+    Task,
+    Turn,
+    decode,
+    default_task,
+)
 
 
 class Stop(Ending):
     """Ends a run that is of no more use to the search. Never a finding."""
 
     id = "search-stop"
-
-
-class NotDeterministic(Exception):
-    """The same choices led somewhere else: the program depends on more than its schedule."""
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Guide:
         self.path = path
         self.below = list(below)
         self.tasks = tasks
+        self._replayed = len(path) - 1  # the last of the path may be new
         self.begin(Choices())
 
     def begin(self, choices: Choices) -> None:
@@ -154,9 +162,14 @@ class Guide:
         if self.path:
             self._finish_step()
             self.path[-1].step.final = crashed or (_over(machine.tasks[0]) and bool(cut))
-        for node, event in zip(self.path, list(decode(machine.log))[1:], strict=False):
+        for at, (node, event) in enumerate(zip(self.path, self._events(machine), strict=False)):
+            if at < self._replayed and node.step.results != event.results:
+                raise NotDeterministic(f"step {at + 1}, {event.point}: {event.results} this time")
             node.step.results = event.results
         return [pending(task, self.names) for task in machine.tasks if task in cut]
+
+    def _events(self, machine: Machine) -> list[Event]:
+        return list(decode(machine.log))[1:]  # the first is init's begin, which nobody chooses
 
 
 def _over(task: Task) -> bool:

@@ -15,14 +15,14 @@ too, when a deadlock or a BUG has ended the run. (3) A step that ends the run co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fuzz.dpor.events import Step, related
 from fuzz.dpor.guide import Branch, Guide, Node, Stop
-from fuzz.dpor.subject import Ran, Subject
 from fuzz.dpor.trace import Trace
 from fuzz.locklog import ACTIONS, DROP, TAKE, WAIT
+from fuzz.subject import Ran, Subject
 
 _PLAIN = frozenset({"spin_lock", "spin_lock_irq", "mutex_lock", "lock_page", "wait_on_page_locked"})
 
@@ -207,6 +207,3 @@ def _chain(way: list[Step]) -> Branch:
         last.further.append(branch)
         last = branch
     return root
-
-
-Progress = Callable[[Counts], None]
