@@ -57,8 +57,8 @@ class Step:
         self.results: tuple[int, ...] = ()
 
     @property
-    def label(self) -> tuple[Point, Object]:
-        return self.point, self.obj
+    def label(self) -> tuple[int, Object]:
+        return self.point.number, self.obj
 
     def __repr__(self) -> str:
         return f"Step({self.task}, {self.point.primitive}, {self.obj})"
