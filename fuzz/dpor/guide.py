@@ -94,9 +94,11 @@ class Guide:
         assert step is not None
         assert machine is not None
         self.names.see(machine, step.task)
+        looked, machine.looked = machine.looked, []
         if self.tasks is not None or self.at < len(self.path):
             self._tasks_known = len(machine.tasks)
             return
+        step.watches(self.names.of(thing.id) for thing in looked)
         if len(machine.tasks) > self._tasks_known:
             step.spawned = tuple(range(self._tasks_known, len(machine.tasks)))
             self._tasks_known = len(machine.tasks)

@@ -178,7 +178,7 @@ def _fresh(step: Step) -> Step:
     fresh = Step(step.task, step.point, step.obj)
     fresh.accesses = list(step.accesses)
     fresh.joined, fresh.lender = step.joined, step.lender
-    fresh.spawned = step.spawned
+    fresh.spawned, fresh.final = step.spawned, step.final
     return fresh
 
 

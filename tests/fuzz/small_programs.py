@@ -168,9 +168,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         lambda w: _try(
             lambda: mutex_trylock(w.mutex), lambda: load(w.y), lambda: mutex_unlock(w.mutex)
         ),
-        lambda w: _try(
-            lambda: down_read_trylock(w.sem), lambda: load(w.x), lambda: up_read(w.sem)
-        ),
+        lambda w: _try(lambda: down_read_trylock(w.sem), lambda: load(w.x), lambda: up_read(w.sem)),
         lambda w: _try(
             lambda: down_write_trylock(w.sem), lambda: None, lambda: downgrade_write(w.sem)
         ),
@@ -224,7 +222,7 @@ def observed(ran: Ran) -> object:
 def small_program(seed: int, steps_max: int) -> tuple[MachineSubject, frozenset[str]]:
     """A random program, with the kinds of action in it."""
     rng = Random(seed)
-    kinds = rng.sample(sorted(ACTIONS), 2) + ["word"]
+    kinds = [*rng.sample(sorted(ACTIONS), 2), "word"]
     tasks: list[list[Action]] = [[] for _ in range(rng.choice((2, 2, 3)))]
     used = set()
     for task in tasks:
