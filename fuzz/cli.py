@@ -808,6 +808,7 @@ def _our_fault(error: BaseException) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `kfuzz`."""
+    import_module("fuzz.cli_explore")
     import_module("fuzz.cli_reports")  # more commands; they need what is above, so they come last
     try:
         status = cli.main(args=arguments, prog_name="kfuzz", standalone_mode=False)

@@ -173,7 +173,7 @@ def _calibration(subject: Subject, found: Exploration) -> str:
         return f"absent: within that bound, in which the search does find it on {subject.home}"
     return (
         f"absent says little: the same search does not find it on {subject.home} either "
-        f"({found}); try --preemptions {found.preemptions + 1}"
+        f"({found}); try --preemptions {(found.preemptions or 0) + 1}"
     )
 
 

@@ -1,4 +1,5 @@
-"""Plain enumeration of every schedule with at most N preemptions. No reduction: the yardstick.
+"""Every schedule with at most N preemptions, plainly enumerated: no reduction, the yardstick.
+Or all schedules, one of each class of equivalent ones: that is fuzz.dpor.
 
 A preemption is leaving a task that could go on; choices where a task blocks or ends are free.
 Stateless: every schedule is a run from the start. A schedule is its deviations from the default
@@ -11,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fuzz.dpor import Search
 from fuzz.prog.prog import Program, TurnSpec
-from fuzz.run import STEP_LIMIT, Outcome, run
-from fuzz.turns import write_down
+from fuzz.run import Outcome
+from fuzz.subject import ProgramSubject, Ran, Subject
 from kstate.machine import UNLIMITED, Choices, Task, Turn, default_task
+from kstate.machine.machine import STEPS_MAX
 
 REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
 
@@ -65,58 +68,86 @@ class Deviate:
 class Exploration:
     """A verdict and its bound.
 
-    verdict: refuted | exhausted | undetermined. preemptions: the bound. schedules: runs made.
-    findings: for each id the first witness found: its turns. limit_hit: some run ended at the step
-    limit, so nothing can be exhausted. seconds: of wall clock, for reports only.
+    verdict: refuted | exhausted | undetermined. preemptions: the bound, None for all schedules.
+    schedules: runs made. classes: of equivalent schedules, where they are told apart.
+    findings: for each id the first witness found: its turns; texts: in words. limit_hit: some run
+    ended at the step limit, so nothing can be exhausted. share: where a search of all schedules
+    ended early, an estimate of the part of them it has covered. probes: runs of the reduced search
+    that only looked whether a task could run somewhere; not among the schedules.
+    steps_max: the step limit of a run. seconds: of wall clock, for reports only.
     """
 
     kernel: str
-    preemptions: int
+    preemptions: int | None
     verdict: str = UNDETERMINED
     schedules: int = 0
     findings: dict[str, tuple[TurnSpec, ...]] = field(default_factory=dict)
     limit_hit: bool = False
     seconds: float = 0.0
+    texts: dict[str, str] = field(default_factory=dict)
+    classes: int | None = None
+    share: float | None = None
+    probes: int = 0
+    steps_max: int = STEPS_MAX
+
+    @property
+    def bound(self) -> str:
+        if self.preemptions is None:
+            return "all schedules, faults 0"
+        return f"preemptions <= {self.preemptions}, faults 0"
 
     def __str__(self) -> str:
-        bound = f"preemptions <= {self.preemptions}, faults 0"
-        return f"{self.verdict.upper()} ({bound}) after {self.schedules} schedules"
+        return f"{self.verdict.upper()} ({self.bound}) after {self.schedules} schedules"
 
 
 def explore(
-    program: Program,
+    program: Program | Subject,
     kernel: str | None = None,
     *,
-    preemptions: int,
+    preemptions: int | None,
     only: str | None = None,
     runs_max: int | None = None,
     stop_at_first: bool = False,
     progress: Callable[[int], None] | None = None,
+    stop: Callable[[Exploration], bool] | None = None,
 ) -> Exploration:
     """Run a program under every schedule with at most `preemptions` preemptions.
 
     Args:
+        preemptions: None: under all schedules, one of each class of equivalent ones (fuzz.dpor).
         only: the finding to look for; by default any.
         runs_max: give up (undetermined) after so many runs.
         stop_at_first: end with the first finding instead of collecting all.
         progress: told the number of runs, now and then.
+        stop: asked after each run whether to give up; told how far the search is.
     """
-    bare = program.bare()
+    subject = ProgramSubject(program.bare(), kernel) if isinstance(program, Program) else program
     started = time.monotonic()
-    result = Exploration(kernel or program.kernel, preemptions)
+    result = Exploration(subject.kernel_name, preemptions)
+    if preemptions is None and isinstance(program, Program) and program.yield_at:
+        raise ValueError("yield-at is for bounded searches: the reduced one asks at every step")
+    search = Search(subject) if preemptions is None else None
+    runs = search.runs() if search is not None else bounded(subject, preemptions or 0)
     complete = True
-    for outcome in schedules(bare, kernel, preemptions):
+    for ran in runs:
         result.schedules += 1
         if progress is not None and result.schedules % 256 == 0:
             progress(result.schedules)
-        if outcome.outcome == STEP_LIMIT:
-            result.limit_hit = True
-        for id in outcome.ids if only is None else outcome.ids & {only}:
-            if id not in result.findings:
-                result.findings[id] = write_down(outcome)
-        if (stop_at_first and result.findings) or result.schedules == runs_max:
+        result.limit_hit = result.limit_hit or ran.limit_hit
+        for id, text in ran.findings.items():
+            if id not in result.findings and only in (None, id):
+                result.findings[id] = ran.turns()
+                result.texts[id] = text
+        if search is not None:
+            result.share = search.estimate()
+        given_up = stop is not None and stop(result)
+        if (stop_at_first and result.findings) or result.schedules == runs_max or given_up:
             complete = False
             break
+    if search is not None:
+        result.classes, result.probes = search.counts.schedules, search.counts.probes
+    if complete:
+        result.share = None
     if result.findings:
         result.verdict = REFUTED
     elif complete and not result.limit_hit:
@@ -127,13 +158,20 @@ def explore(
 
 def schedules(program: Program, kernel: str | None, preemptions: int) -> Iterator[Outcome]:
     """Every run with at most `preemptions` preemptions, fewest deviations first along each path."""
+    for ran in bounded(ProgramSubject(program, kernel), preemptions):
+        assert isinstance(ran.state, Outcome)
+        yield ran.state
+
+
+def bounded(subject: Subject, preemptions: int) -> Iterator[Ran]:
+    """The same for anything that can be run."""
     stack: list[tuple[tuple[Deviation, ...], int]] = [((), preemptions)]
     while stack:
         deviations, left = stack.pop()
         # With nothing left to spend only free choices remain; two tasks have one, who begins.
-        record = left > 0 or not deviations or len(program.tasks) > 2
+        record = left > 0 or not deviations or not 0 < subject.tasks <= 2
         scheduler = Deviate(deviations, record=record)
-        yield run(program, kernel, scheduler, Choices())
+        yield subject.run(scheduler)
         for step, task, preempts in reversed(scheduler.options):
             if not preempts or left > 0:
                 stack.append(((*deviations, (step, task)), left - preempts))

@@ -97,7 +97,7 @@ class HappensBefore:
         elif name.startswith("pagevec_"):
             owner = self._cpu_of.get(event.operand, -1) + 1  # tasks but the first have a CPU each
             _join(self._clock(task), self._ended.get(owner, {}))
-        elif name in ("prepare_to_wait", "wake_up_all"):
+        elif name in ("prepare_to_wait", "finish_wait", "wake_up_all"):
             self._acquire(task, self._left, word)
             self._release(task, self._left, word)
         elif name in ("schedule", "wait_on_page_writeback"):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from fuzz.prog.prog import BLOCKED, END, UNTIL, TurnSpec
 from fuzz.run import Outcome
-from kstate.machine import Switch, decode
+from kstate.machine import Machine, Switch, decode
 
 
-def write_down(outcome: Outcome) -> tuple[TurnSpec, ...]:
+class Ran(Protocol):
+    """A run that is over."""
+
+    @property
+    def machine(self) -> Machine: ...
+
+
+def write_down(outcome: Ran) -> tuple[TurnSpec, ...]:
     """The turns of a run, from when tasks compete to its last change of turn that was a choice.
 
     What comes after is the default run. Replaying them gives the same run again."""

@@ -353,12 +353,13 @@ def _woken(queue: WaitQueue, task: Task) -> bool:
 class WaitQueueClass:
     """All wait queues of one kind."""
 
-    __slots__ = ("name", "prepare", "schedule", "wake")
+    __slots__ = ("finish", "name", "prepare", "schedule", "wake")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.prepare = Primitive("prepare_to_wait", name)
         self.schedule = Primitive("schedule", name, ready=_woken)
+        self.finish = Primitive("finish_wait", name)
         self.wake = Primitive("wake_up_all", name, results=1)
 
 
@@ -389,6 +390,7 @@ def wait_event(queue: WaitQueue, condition: Callable[[], bool]) -> None:
         task.woken = False
         queue.waiters.append(task)
         if condition():
+            step(queue.kind.finish, queue)
             if task in queue.waiters:
                 queue.waiters.remove(task)
             return

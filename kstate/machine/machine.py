@@ -129,6 +129,7 @@ class Machine:
         "id",
         "left",
         "log",
+        "looked",
         "machine",
         "objects",
         "observers",
@@ -162,6 +163,7 @@ class Machine:
         self.machine = self  # a machine is an operand too, of spawn and join
         self.id = self.register(self)
         self.log: list[int] = []
+        self.looked: list[Operand] = []
         self._notes: list[tuple[int, int, str, tuple[Any, ...], int]] = []
         self.reports: list[Report] = []
         self._switches: list[tuple[int, int, int, int, bool, Point | None, int]] = []
@@ -513,6 +515,13 @@ def retry_when_changed(*words: tuple[Operand, str]) -> None:
     machine.interrupt()
     step(RETRY, words[0][0])
     task.watched = ()
+
+
+def look(*things: Operand) -> None:
+    """The step just taken has looked at these as well, at private slots, without a step of its own.
+
+    For a search that must know what depends on what; nothing else takes notice."""
+    things[0].machine.looked += things
 
 
 def borrow_cpu(task: Task) -> None:

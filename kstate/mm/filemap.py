@@ -16,6 +16,7 @@ from kstate.flags import (
     PG_locked,
 )
 from kstate.machine import (
+    look,
     rcu_read_lock,
     rcu_read_unlock,
     retry_when_changed,
@@ -88,6 +89,7 @@ def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:
         if not isinstance(page, Page):
             return page
         if not get_page_unless_zero(page):
+            look(page, mapping)
             if mapping._page_tree.get(index) is page and page._refcount == 0:
                 retry_when_changed((page, "_refcount"), (mapping, "_tree_version"))
             continue

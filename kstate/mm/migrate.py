@@ -39,6 +39,7 @@ from kstate.fs import aio, buffer, fuse
 from kstate.machine import (
     down_read,
     local_irq_enable,
+    look,
     mutex_lock,
     mutex_trylock,
     mutex_unlock,
@@ -261,6 +262,9 @@ def migration_entry_unfrozen(pte: Pte) -> None:
     """
     value = pte._value
     page = value.page
+    look(pte)
+    if page is not None:
+        look(page)
     if value.kind == MIGRATION and page is not None and page._refcount == 0:
         retry_when_changed((pte, "_value"), (page, "_refcount"))
 

@@ -11,7 +11,7 @@ from kstate.flags import (
     PG_uptodate,
     PG_writeback,
 )
-from kstate.machine import retry_when_changed, spin_lock_irq, spin_unlock_irq
+from kstate.machine import look, retry_when_changed, spin_lock_irq, spin_unlock_irq
 from kstate.mm import filemap, page_alloc, page_io, swap, swapfile
 from kstate.mm.debug import VM_BUG_ON_PAGE
 from kstate.pageflags import (
@@ -150,6 +150,7 @@ def read_swap_cache_async(k: Kernel, slot: int, limit: int = -1) -> Page | None:
         if error == EEXIST:
             swap.put_page(k, new)
             space = k.swap.space
+            look(k.swap, space)
             if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
                 # Its owner is about to insert it, or has just taken it out.
                 retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))

@@ -51,7 +51,9 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.happens": {"kstate.machine", "fuzz.locklog"},
     "fuzz.datarace": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.locklog", "fuzz.callchain",
                       "fuzz.happens"},
-    "fuzz.explore": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns"},
+    "fuzz.subject": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.turns"},
+    "fuzz.explore": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.subject", "fuzz.dpor"},
+    "fuzz.dpor": {"kstate.machine", "fuzz.locklog", "fuzz.subject", "fuzz.dpor"},
     "fuzz.coverage": {"kstate.machine", "kstate.structs", "kstate.syscalls", "fuzz.run",
                       "fuzz.prog", "fuzz.oracles"},
     "fuzz.minimise": {"kstate.boot", "kstate.syscalls", "fuzz.run", "fuzz.prog", "fuzz.turns",
@@ -78,7 +80,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
                       "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
-ANYTHING = {"fuzz.cli", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}
+ANYTHING = {"fuzz.cli", "fuzz.cli_explore", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}
 
 
 def module_of(path: Path) -> str:

@@ -1,0 +1,226 @@
+"""The command `explore`: a verdict over all schedules, or over those with few preemptions."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from fuzz.cli import (
+    INTERRUPTED,
+    OK,
+    SHOWN,
+    TERMINATED,
+    UserError,
+    cli,
+    emit,
+    json_option,
+    kernel_option,
+    known_ids,
+    load,
+)
+from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
+from fuzz.findings import title
+from fuzz.prog.text import print_turn
+from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, SetupError, Subject
+
+UNDETERMINED = 3
+PROGRESS_EVERY_S = 2.0
+STATUS = {REFUTED: SHOWN, EXHAUSTED: OK}
+OF_A_PROGRAM = "this program on this kernel of this model version"
+
+
+@cli.command("explore")
+@click.argument("file")
+@click.option(
+    "--preemptions",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Only schedules with at most N preemptions, plainly enumerated. Without: all schedules, "
+    "one of each class of equivalent ones.",
+)
+@kernel_option()
+@click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Give up after S seconds.")
+@click.option("--only", metavar="ID", help="Only this finding counts.")
+@json_option
+def explore_command(
+    file: str,
+    preemptions: int | None,
+    kernel: str | None,
+    time_s: float | None,
+    only: str | None,
+    as_json: bool,
+) -> int:
+    """Run a program under every schedule: can this still happen?
+
+    FILE is a .prog, or FILE.py:function, a program of your own against kstate.machine (see
+    fuzz/MACHINE.md). REFUTED (exit 1): a run shows something. EXHAUSTED (0): no run within the
+    bound does; that speaks of this program on this kernel of this model version. UNDETERMINED (3):
+    time was up, or a run hit the step limit.
+
+    \b
+    Example:  kfuzz explore corpus/races/7a.prog --kernel v4.4
+              kfuzz explore corpus/races/2b-i-munlock.prog --preemptions 1
+              kfuzz explore mine.py:lost_update
+    """
+    subject = _subject(file, preemptions, kernel, only)
+    watch = _Watch(time_s)
+    with _signals(watch):
+        try:
+            result = explore(subject, preemptions=preemptions, only=only, stop=watch)
+        except NotDeterministic as error:
+            raise UserError(f"{file}: not deterministic: {error}") from None
+        except SetupError as error:
+            raise UserError(f"{file}: {error}") from None
+    watch.clear()
+    if as_json:
+        emit(_record(file, result))
+    else:
+        _print(result)
+    if watch.signalled:
+        return INTERRUPTED if watch.signalled == signal.SIGINT else TERMINATED
+    return STATUS.get(result.verdict, UNDETERMINED)
+
+
+class _Watch:
+    """Tells on stderr how far the search is, and ends it when time is up or at a signal."""
+
+    def __init__(self, time_s: float | None) -> None:
+        self.signalled = 0
+        self._started = self._told = time.monotonic()
+        self._time_s = time_s
+        self._wide = 0
+
+    def __call__(self, so_far: Exploration) -> bool:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_EVERY_S:
+            self._told = now
+            self._tell(so_far, now - self._started)
+        return self.signalled != 0 or (
+            self._time_s is not None and now - self._started >= self._time_s
+        )
+
+    def _tell(self, so_far: Exploration, seconds: float) -> None:
+        line = f"{seconds:6.0f}s  {so_far.schedules} schedules ({so_far.schedules / seconds:.0f}/s)"
+        if so_far.share is not None:
+            line += f"  estimated {100 * so_far.share:.2g} % covered"
+        line += f"  {', '.join(sorted(so_far.findings)) or 'nothing yet'}"
+        if sys.stderr.isatty():
+            click.echo("\r" + line.ljust(self._wide), err=True, nl=False)
+            self._wide = len(line)
+        else:
+            click.echo(line, err=True)
+
+    def clear(self) -> None:
+        if self._wide:
+            click.echo(err=True)
+
+
+@contextmanager
+def _signals(watch: _Watch) -> Iterator[None]:
+    """The first signal ends the search after its run, the second at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        watch.signalled = number
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _subject(file: str, preemptions: int | None, kernel: str | None, only: str | None) -> Subject:
+    path, colon, function = file.rpartition(":")
+    if colon and path.endswith(".py"):
+        if kernel is not None:
+            raise UserError(f"{file}: --kernel is for .prog files: this program has no kernel")
+        return MachineSubject(_load_function(Path(path), function))
+    if file.endswith(".py"):
+        raise UserError(f"{file}: which function? {file}:NAME")
+    known_ids([only] if only else [])
+    program = load(Path(file))
+    if program.yield_at and preemptions is None:
+        raise UserError(f"{file}: it has yield-at; then only --preemptions N can be searched")
+    return ProgramSubject(program.bare(), kernel)
+
+
+def _load_function(path: Path, name: str) -> Any:
+    """A function of a user's file."""
+    if not path.is_file():
+        raise UserError(f"{path}: No such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        line = last.lineno if last.filename == str(path) else 1
+        if isinstance(error, SyntaxError):
+            line = error.lineno or 1
+        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"{path}: no function {name!r} in it")
+    return function
+
+
+def _print(result: Exploration) -> None:
+    found = result
+    how = f"{found.schedules} schedules"
+    if found.classes is not None:
+        how += f", {found.classes} classes"
+    if found.probes:
+        how += f", {found.probes} probes"
+    on = f" on {found.kernel}" if found.kernel else ""
+    click.echo(f"{found.verdict.upper()} ({found.bound}){on}: {how}, {found.seconds:.1f} s")
+    if found.verdict == EXHAUSTED:
+        click.echo(f"no run shows anything; that speaks of {OF_A_PROGRAM}")
+    if found.limit_hit:
+        click.echo("some run hit the step limit: nothing can be exhausted")
+    if found.share is not None:
+        click.echo(f"ended early: estimated {100 * found.share:.2g} % of the schedules covered")
+    for id, turns in found.findings.items():
+        click.echo(f"\n{id}: {title(id)}")
+        click.echo(f"  {found.texts[id]}")
+        click.echo("schedule:" if turns else "schedule: the default run")
+        for turn in turns:
+            click.echo(f"  {print_turn(turn)}")
+
+
+def _record(file: str, result: Exploration) -> dict[str, Any]:
+    return {
+        "file": file,
+        "kernel": result.kernel or None,
+        "verdict": result.verdict,
+        "bound": {"preemptions": result.preemptions, "faults": 0, "steps": result.steps_max},
+        "schedules": result.schedules,
+        "classes": result.classes,
+        "probes": result.probes,
+        "estimated_share": result.share,
+        "limit_hit": result.limit_hit,
+        "findings": [
+            {
+                "id": id,
+                "title": title(id),
+                "text": result.texts[id],
+                "turns": [print_turn(turn) for turn in turns],
+            }
+            for id, turns in result.findings.items()
+        ],
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,178 @@
+"""What a step touches, and which two steps conflict: the dependence the reduced search works on.
+
+`kstate.machine.dependent` decides for two steps on one object. Beyond it, and finer than it:
+- spawn -> begin and end -> join are orderings, not conflicts: nobody can reverse them. Two spawns
+  conflict (they number the tasks); two joins, or a join and a spawn, do not;
+- RCU read sections commute with each other, and so do grace periods; one with the other does not.
+  A task that ends inside a section ends the section;
+- `retry_when_changed` reads every word it watches, whoever stores it, and so does the step before
+  it, which saw the values it compares with;
+- borrowing a CPU conflicts with every step of the task that runs there;
+- a step that ends the run (a BUG, a broken assertion) conflicts with everything: what the others
+  would have done next is not done.
+
+Objects are known by who made them and as which of his, not by number: numbers are given in order
+of creation, which differs between runs that are otherwise equivalent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kstate.machine import LOAD, Machine, Point, Primitive, Task
+from kstate.machine.points import dependent
+
+Object = tuple[int, int]  # the task that made it (-1: there before tasks ran), number among its own
+Access = tuple[Object, str]  # an object, and in what role: a key of _ROLES
+
+_ORDERED = frozenset({"begin", "end", "join"})  # edges, see `ordered`
+_RCU_READ = frozenset({"rcu_read_lock", "rcu_read_unlock"})
+_RCU_WAIT = frozenset({"synchronize_rcu", "synchronize_rcu_done"})
+_BORROWS = frozenset({"borrow_cpu", "return_cpu"})
+WATCH, RCU_READER, RCU_WAITER = "<watch>", "<rcu read>", "<rcu wait>"
+
+
+class Step:
+    """One step of one task, done or about to be.
+
+    label: point and operand, which tell it among the steps its task could do next.
+    accesses: what it touches. spawned: tasks it started. joined: tasks whose end it waits for.
+    lender: the task on whose CPU it works, -1 if none. final: it ended the run.
+    results: what it logged, once done.
+    """
+
+    __slots__ = (
+        "accesses", "final", "joined", "lender", "obj", "point", "results", "spawned", "task",
+    )  # fmt: skip
+
+    def __init__(self, task: int, point: Point, obj: Object) -> None:
+        self.task = task
+        self.point = point
+        self.obj = obj
+        self.accesses: list[tuple[Object, Role]] = []
+        self.spawned: tuple[int, ...] = ()
+        self.joined: tuple[int, ...] = ()
+        self.lender = -1
+        self.final = False
+        self.results: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> tuple[int, Object]:
+        return self.point.number, self.obj
+
+    def __repr__(self) -> str:
+        return f"Step({self.task}, {self.point.primitive}, {self.obj})"
+
+    def watches(self, objects: Iterable[Object]) -> None:
+        """It has looked at these objects besides its own."""
+        self.accesses += [(thing, WATCHED) for thing in objects if (thing, WATCHED) not in
+                          self.accesses]  # fmt: skip
+
+
+class Role:
+    """How a step touches an object: by its primitive, or as one of the few special ones."""
+
+    __slots__ = ("point", "special", "store", "table")
+
+    def __init__(self, point: Point | None, special: str = "") -> None:
+        self.point = point
+        self.special = special
+        self.store = point is not None and point.primitive.access != LOAD
+        self.table: dict[Role, bool] = {}
+
+    def conflicts(self, other: Role) -> bool:
+        """With a step that touches the same object in another role?"""
+        known = self.table.get(other)
+        if known is None:
+            known = self.table[other] = self._conflicts(other)
+        return known
+
+    def _conflicts(self, other: Role) -> bool:
+        if self.special == WATCH or other.special == WATCH:
+            return self.store or other.store
+        if self.special or other.special:
+            return bool(self.special and other.special and self.special != other.special)
+        assert self.point is not None
+        assert other.point is not None
+        return dependent(self.point, 0, other.point, 0)
+
+
+WATCHED, READER, WAITER = Role(None, WATCH), Role(None, RCU_READER), Role(None, RCU_WAITER)
+_ROLES: dict[Primitive, Role] = {}
+
+
+def _role(point: Point) -> Role:
+    """Points of one primitive touch their object alike."""
+    role = _ROLES.get(point.primitive)
+    if role is None:
+        name = point.primitive.name
+        role = READER if name in _RCU_READ else WAITER if name in _RCU_WAIT else Role(point)
+        _ROLES[point.primitive] = role
+    return role
+
+
+def pending(task: Task, names: Names) -> Step:
+    """The step a task would take next."""
+    point = task.point
+    assert point is not None
+    primitive = point.primitive
+    step = Step(task.index, point, names.of(task.operand.id))
+    name = primitive.name
+    if name == "join":
+        step.joined = tuple(thing.index for thing, _, _ in task.watched)
+    elif name == "retry_when_changed":
+        step.watches(names.of(thing.id) for thing, _, _ in task.watched)
+    elif name not in _ORDERED:
+        step.accesses.append((step.obj, _role(point)))
+        if name in _BORROWS:
+            assert isinstance(task.operand, Task)
+            step.lender = task.operand.index
+    if name == "end" and task.rcu_depth:
+        step.accesses.append((names.of(task.machine.id), READER))
+    return step
+
+
+def conflict(a: Step, b: Step) -> bool:
+    """May the order of these two steps of different tasks matter?"""
+    if a.final or b.final or a.lender == b.task or b.lender == a.task:
+        return True
+    for thing, role in a.accesses:
+        for other, its in b.accesses:
+            if thing == other and role.conflicts(its):
+                return True
+    return False
+
+
+def ordered(a: Step, b: Step) -> bool:
+    """Is one of them there only because of the other: spawn -> begin, end -> join?"""
+    if a.spawned or b.spawned:
+        if b.task in a.spawned or a.task in b.spawned:
+            return True
+    if a.joined or b.joined:
+        if b.task in a.joined or a.task in b.joined:
+            return True
+    return False
+
+
+def related(a: Step, b: Step) -> bool:
+    """Must equivalent runs have these two steps in the same order?"""
+    return a.task == b.task or conflict(a, b) or ordered(a, b)
+
+
+class Names:
+    """Names for the objects of a run, the same in all equivalent runs."""
+
+    def __init__(self) -> None:
+        self._names: list[Object] = []
+        self._made: dict[int, int] = {}
+
+    def see(self, machine: Machine, task: int) -> None:
+        """What is new has been made by `task`."""
+        names, made = self._names, self._made
+        for _ in range(len(names), len(machine.objects)):
+            number = made.get(task, 0)
+            made[task] = number + 1
+            names.append((task, number))
+
+    def of(self, id: int) -> Object:
+        return self._names[id]

@@ -1,0 +1,209 @@
+"""Every schedule of a program, one run per Mazurkiewicz class: optimal dynamic partial order
+reduction (Abdulla, Aronsson, Jonsson, Sagonas, JACM 2017): source sets, sleep sets, wakeup trees.
+
+Two runs are equivalent if one becomes the other by swapping neighbouring steps that do not
+conflict (events.py); all of a class end in the same state with the same findings. After a run, for
+each of its races, a way to the other order is written into the wakeup tree where the two parted,
+unless what has been explored there covers it already.
+
+Departures. (1) A race is looked for behind steps that only enable: of lock, unlock, lock the first
+and the last are in a race, for the last could not run before the unlock. Whether it could run is
+told from the lock steps alone where these are plain locks, else by a probe: a run that only goes
+there and looks. Probes are counted apart. (2) What blocked tasks would have done next is in a race
+too, when a deadlock or a BUG has ended the run. (3) A step that ends the run conflicts with all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fuzz.dpor.events import Step, related
+from fuzz.dpor.guide import Branch, Guide, Node, Stop
+from fuzz.dpor.trace import Trace
+from fuzz.locklog import ACTIONS, DROP, TAKE, WAIT
+from fuzz.subject import Ran, Subject
+
+_PLAIN = frozenset({"spin_lock", "spin_lock_irq", "mutex_lock", "lock_page", "wait_on_page_locked"})
+
+
+@dataclass
+class Counts:
+    """schedules: complete runs. redundant: runs given up because nothing new was that way; the
+    algorithm makes none. probes: see above. share: estimate of the part of the tree explored."""
+
+    schedules: int = 0
+    redundant: int = 0
+    probes: int = 0
+    share: float = 0.0
+
+
+@dataclass
+class Search:
+    """One search. Iterate `runs()`; each is of another class."""
+
+    subject: Subject
+    counts: Counts = field(default_factory=Counts)
+    trace: Trace | None = None
+    _path: list[Node] = field(default_factory=list)
+    _could: dict[object, bool] = field(default_factory=dict)
+
+    def runs(self) -> Iterator[Ran]:
+        below: list[Branch] = []
+        while True:
+            guide = Guide(self._path, below)
+            ran = self.subject.run(guide)
+            waiting = guide.finish(ran.machine, ran.crashed)
+            blocked = isinstance(ran.machine.ending, Stop)
+            self.trace = Trace([node.step for node in self._path], [] if blocked else waiting)
+            if blocked:
+                self.counts.redundant += 1
+            else:
+                self.counts.schedules += 1
+                yield ran
+            self._races(self.trace)
+            following = self._backtrack()
+            if following is None:
+                self.counts.share = 1.0
+                return
+            below = following
+
+    def estimate(self) -> float:
+        """The part of the tree explored, as far as the tree is known: Knuth's estimate."""
+        if self.counts.share == 1.0:
+            return 1.0
+        share, weight = 0.0, 1.0
+        for node in self._path:
+            ways = node.explored + 1 + len(node.waiting)
+            share += weight * node.explored / ways
+            weight /= ways
+        return share
+
+    def _backtrack(self) -> list[Branch] | None:
+        """Leave the last place with a branch left for it. Returns the branch, None at the end."""
+        path = self._path
+        while path:
+            node = path.pop()
+            if node.waiting:
+                asleep = {**node.asleep, node.step.task: node.step}
+                branch, *waiting = node.waiting
+                path.append(Node(branch.step, asleep, waiting, node.explored + 1))
+                return branch.further
+        return None
+
+    # ---- races -------------------------------------------------------------------------------
+
+    def _races(self, trace: Trace) -> None:
+        for number in range(len(trace.steps) + len(trace.waiting)):
+            step, rivals = trace.rivals_of(number)
+            passed: list[int] = []
+            for rival in rivals:
+                if any(trace.happens_before(rival, later) for later in passed):
+                    continue
+                between = [trace.steps[at] for at in trace.after(rival) if at != number]
+                if self._could_run(trace, rival, between, step):
+                    passed.append(rival)
+                    self._insert(rival, [*between, _fresh(step)])
+
+    def _insert(self, at: int, way: list[Step]) -> None:
+        """See to it that from this place on the path a run goes this way."""
+        node = self._path[at]
+        if any(_may_begin(step, way) for step in node.asleep.values()):
+            return
+        branches = node.waiting
+        while True:
+            for branch in branches:
+                if _may_begin(branch.step, way):
+                    way = _minus(branch.step, way)
+                    if not branch.further:
+                        return  # whatever comes after it is still to be explored
+                    branches = branch.further
+                    break
+            else:
+                branches.append(_chain(way))
+                return
+
+    def _could_run(self, trace: Trace, rival: int, between: list[Step], step: Step) -> bool:
+        """Could the task take this step before the rival?"""
+        history = [
+            other
+            for other in (*trace.steps[:rival], *between)
+            if other.task == step.task or related(other, step)
+        ]
+        lent = sum(
+            1 if other.point.primitive.name == "borrow_cpu" else -1
+            for other in history
+            if other.lender == step.task
+        )
+        primitive = step.point.primitive
+        if lent or primitive.ready is None:
+            return not lent
+        if primitive.name in _PLAIN:
+            return not _held(history, step)
+        key = (
+            step.task,
+            step.label,
+            tuple((other.task, other.label, other.results) for other in history),
+        )
+        if key not in self._could:
+            self._could[key] = self._probe(trace.steps[:rival] + between, step.task)
+        return self._could[key]
+
+    def _probe(self, way: list[Step], task: int) -> bool:
+        self.counts.probes += 1
+        guide = Guide([], [], [step.task for step in way])
+        self.subject.run(guide)
+        return task in guide.enabled
+
+
+def _held(history: list[Step], step: Step) -> bool:
+    """Is the lock that this step takes held after these steps?"""
+    held = False
+    for other in history:
+        action = ACTIONS.get(other.point.primitive.name)
+        if other.obj == step.obj and action is not None:
+            if other.point.primitive.word != step.point.primitive.word:
+                continue
+            if action.act == DROP:
+                held = False
+            elif action.act == TAKE and not (action.tries and other.results[0] == 0):
+                held = True
+            else:
+                assert action.act in (TAKE, WAIT)
+    return held
+
+
+def _fresh(step: Step) -> Step:
+    """The same step, in a run in which it may turn out otherwise."""
+    fresh = Step(step.task, step.point, step.obj)
+    fresh.accesses = list(step.accesses)
+    fresh.joined, fresh.lender = step.joined, step.lender
+    fresh.spawned, fresh.final = step.spawned, step.final
+    return fresh
+
+
+def _may_begin(step: Step, way: list[Step]) -> bool:
+    """Does some run equivalent to one that goes this way begin with this step?"""
+    for other in way:
+        if other.task == step.task:
+            return True
+        if related(other, step):
+            return False
+    return True
+
+
+def _minus(step: Step, way: list[Step]) -> list[Step]:
+    for at, other in enumerate(way):
+        if other.task == step.task:
+            return way[:at] + way[at + 1 :]
+    return way
+
+
+def _chain(way: list[Step]) -> Branch:
+    first, *others = way
+    root = last = Branch(first)
+    for step in others:
+        branch = Branch(step)
+        last.further.append(branch)
+        last = branch
+    return root

@@ -1,0 +1,134 @@
+"""What a search runs: anything that takes a scheduler and leaves a finished Machine."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Protocol
+
+from fuzz.prog.prog import Program, TurnSpec
+from fuzz.run import run
+from fuzz.turns import write_down
+from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
+
+
+class NotDeterministic(Exception):
+    """The same choices led somewhere else: the program depends on more than its schedule."""
+
+
+class SetupError(Exception):
+    """A program's own set-up failed, before any task ran."""
+
+
+@dataclass
+class Ran:
+    """A run, over. findings: id -> text. crashed: its last step ended it, by a BUG or an exception;
+    a deadlock or the step limit is no step's doing. state: whatever is to be compared."""
+
+    machine: Machine
+    findings: dict[str, str] = field(default_factory=dict)
+    crashed: bool = False
+    state: object = None
+
+    @property
+    def limit_hit(self) -> bool:
+        return isinstance(self.machine.ending, StepLimit)
+
+    def turns(self) -> tuple[TurnSpec, ...]:
+        """Its schedule, to replay."""
+        return write_down(self)
+
+
+class Subject(Protocol):
+    """Something that can be run under a scheduler, the same way every time. kernel_name: if any.
+    tasks: how many compete at most, 0 if that is not known before a run."""
+
+    @property
+    def kernel_name(self) -> str: ...
+
+    @property
+    def tasks(self) -> int: ...
+
+    def run(self, scheduler: Scheduler) -> Ran: ...
+
+
+@dataclass(frozen=True)
+class ProgramSubject:
+    """A program on a kernel, with the oracles."""
+
+    program: Program
+    kernel: str | None = None
+
+    @property
+    def kernel_name(self) -> str:
+        return self.kernel or self.program.kernel
+
+    @property
+    def tasks(self) -> int:
+        return len(self.program.tasks)
+
+    def run(self, scheduler: Scheduler) -> Ran:
+        outcome = run(self.program, self.kernel, scheduler, Choices())
+        ending = outcome.machine.ending
+        return Ran(
+            outcome.machine,
+            {finding.id: finding.text for finding in outcome.findings},
+            ends_with_a_step(ending),
+            outcome,
+        )
+
+
+@dataclass(frozen=True)
+class MachineSubject:
+    """A program written against kstate.machine alone.
+
+    setup: given a machine, makes the shared objects and returns the first task's function.
+    peek: looks at the state when the run is over, for comparisons.
+    """
+
+    setup: Callable[[Machine], Callable[[], object]]
+    peek: Callable[[], object] | None = None
+    kernel_name = ""
+    tasks = 0
+
+    def run(self, scheduler: Scheduler) -> Ran:
+        machine = Machine(scheduler)
+        try:
+            root = self.setup(machine)
+        except Exception as error:
+            raise SetupError(f"set-up failed: {_spell(error)}") from error
+        if not callable(root):
+            raise SetupError(f"it must return the first task's function, not {root!r}")
+        findings: dict[str, str] = {}
+        crashed = False
+        try:
+            ending = machine.run(root)
+        except (ModelError, NotDeterministic):
+            raise
+        except Exception as error:
+            crashed = True
+            kind = "assertion" if isinstance(error, AssertionError) else "exception"
+            findings[kind] = _spell(error)
+        else:
+            crashed = ends_with_a_step(ending)
+            if ending is not None:
+                findings[ending.id] = ending.text
+            alive = [task.name for task in machine.tasks if not task.ended]
+            if ending is None and alive:
+                findings["forgotten-join"] = f"init ended before {', '.join(alive)}"
+        for report in machine.reports:
+            findings.setdefault(report.id, report.text)
+        return Ran(machine, findings, crashed, self.peek() if self.peek else None)
+
+
+def _spell(error: Exception) -> str:
+    """What and where, as the last lines of a traceback say it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = ": ".join(filter(None, (type(error).__name__, str(error) or last.line)))
+    return f"{what} ({PurePath(last.filename).name}:{last.lineno}, {last.name})"
+
+
+def ends_with_a_step(ending: Ending | None) -> bool:
+    return ending is not None and not isinstance(ending, (Deadlock, StepLimit))
