@@ -117,7 +117,7 @@ def anon_vma_prepare(vma: VmAreaStruct) -> None:
     Left out: sharing with a neighbour, page_table_lock; two threads that fault at once are told
               apart by who stores first, as under page_table_lock.
     """
-    if vma.anon_vma is not None:
+    if (_before := vma.anon_vma) is not None:  # mypy would believe it of vma.anon_vma after a step
         return
     anon_vma = AnonVma(vma.machine)
     down_write(anon_vma.rwsem)
