@@ -51,6 +51,7 @@ VM_SHARED = 1 << 3
 VM_LOCKED = 1 << 13
 VM_SPECIAL = 1 << 14
 VM_SOFTDIRTY = 1 << 27
+VM_HUGEPAGE = 1 << 29
 VM_MERGEABLE = 1 << 31
 
 # include/linux/mm.h: FOLL_*

@@ -27,6 +27,7 @@ from kstate.flags import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
+    VM_HUGEPAGE,
     VM_READ,
     VM_SHARED,
     VM_WRITE,
@@ -36,10 +37,12 @@ from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
     compaction,
+    huge_memory,
     ksm,
     madvise,
     memcontrol,
     memory,
+    memory_failure,
     migrate,
     mlock,
     mmap,
@@ -70,6 +73,7 @@ KINDS = {
     "ext2_private": ("f1", 0),
     "ramfs_shared": ("f2", VM_SHARED),
     "fuse_shared": ("f3", VM_SHARED),
+    "thp": (None, VM_HUGEPAGE),
 }
 FILES = {"f0": "tmpfs", "f1": "ext2", "f2": "ramfs", "f3": "fuse"}
 PROTECTIONS = ("ro", "rw")
@@ -298,6 +302,16 @@ def op_drain(k: Kernel, mm: MmStruct) -> int:
     return 0
 
 
+def op_numa(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return huge_memory.do_huge_pmd_numa_page(k, mm, address, node)
+
+
+def op_mf_look(k: Kernel, mm: MmStruct, address: int) -> int:
+    return memory_failure.memory_failure(k, mm, address)
+
+
 def op_mergeable(k: Kernel, mm: MmStruct, start: int) -> int:
     return madvise.madvise_mergeable(k, mm, start, start + SLOT_PAGES, True)
 
@@ -331,7 +345,7 @@ OPERATIONS: dict[str, Operation] = {
             (SLOT, KIND),
             "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
             "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), ramfs_shared (f2), "
-            "fuse_shared (f3), from offset 0",
+            "fuse_shared (f3), from offset 0, or thp: anonymous, of two huge pages",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -536,6 +550,23 @@ OPERATIONS: dict[str, Operation] = {
             "mm/swap.c lru_add_drain_all()",
             "0",
             op_drain,
+        ),
+        Operation(
+            "numa",
+            (PAGE, NODE),
+            "a NUMA hinting fault on a huge page (map thp) that belongs on another node",
+            "mm/huge_memory.c do_huge_pmd_numa_page()",
+            "0: migrated; 1: not; -2 no huge page there, or there already; -19 no such node",
+            op_numa,
+        ),
+        Operation(
+            "mf_look",
+            (PAGE,),
+            "look at the page mapped here as memory_failure does, found by pfn: reference, split "
+            "if huge, lock, unlock",
+            "mm/memory-failure.c memory_failure()",
+            "0; -2 nothing mapped; -16 a huge page that was not split",
+            op_mf_look,
         ),
         Operation(
             "mergeable",

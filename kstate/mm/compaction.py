@@ -63,7 +63,7 @@ def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page
     Source:   mm/compaction.c isolate_migratepages_block(), v4.3.
     Context:  takes lru_lock; the page is looked at without a reference first.
     """
-    if not PageLRU(page):
+    if not PageLRU(page) or page.nr_pages > 1:
         return []
     if util.page_mapping(k, page) is None and page_count(page) > page_mapcount(page):
         return []  # an anonymous page that somebody has pinned would not move
