@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
 
 from kstate.machine import Operand, Point, Primitive, Task
+from kstate.machine.callers import call_chain
 
 OVER_PRIMITIVE = 4  # frames: __call__, ask, step, the primitive; then the function that called it
 OUTERMOST = "_perform"  # of run.py: it performs a task's operations
@@ -30,11 +29,10 @@ class CallChains:
 
 def _chain() -> tuple[str, ...]:
     names: list[str] = []
-    frame: FrameType | None = sys._getframe(OVER_PRIMITIVE + 1)  # over _chain too
-    while frame is not None and frame.f_code.co_name != OUTERMOST:
-        code = frame.f_code
+    for code in call_chain(OVER_PRIMITIVE + 1):  # over _chain too
+        if code.co_name == OUTERMOST:
+            break
         if "/kstate/" in code.co_filename and "/machine/" not in code.co_filename:
             if not code.co_name.startswith(HIDDEN):
                 names.append(code.co_name)
-        frame = frame.f_back
     return tuple(reversed(names))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from textwrap import indent
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -21,24 +22,28 @@ import click
 
 from fuzz import bench as benches
 from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
+from fuzz.campaign.growth import Growth
 from fuzz.campaign.workers import run_workers
 from fuzz.corpus import TEXT_ROWS, Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
 from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.findings import FINDINGS, title
 from fuzz.minimise import minimise
+from fuzz.pairs import measure
 from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import print_program
 from fuzz.replay import Replayed, replay_file, trace_lines
 from fuzz.report.diagram import diagram
-from fuzz.run import Outcome, profile_steps, run
-from fuzz.sample import sample
-from fuzz.schedulers import expand
+from fuzz.run import Outcome, profile, run
+from fuzz.sample import Sample, expected_runs, sample, table, wilson
+from fuzz.schedulers import SAMPLERS, Profile, expand, make_scheduler
 from fuzz.version import model_hash, package_version
 from kstate.machine import ModelError, points_met
+from kstate.machine.points import point_by_number
 from kstate.patches import TABLE, SpecError, parse_spec
 from kstate.syscalls import OPERATIONS
 
+PROGRESS_EVERY_S = 2.0
 OK, SHOWN, USAGE, OURS, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 KERNEL_HELP = (
     "Kernel spec: v4.3 or v4.4, then +item or -item. Modelled in this version: "
@@ -198,6 +203,10 @@ def _status(status: Status) -> dict[str, Any]:
         id: {"runs": runs, "seconds": round(seconds, 3)}
         for id, (runs, seconds) in status.first_hit.items()
     }
+    record["strategies"] = {
+        name: {**asdict(found), "per_thousand_steps": found.per_thousand_steps}
+        for name, found in status.strategies.items()
+    }
     return record
 
 
@@ -208,6 +217,17 @@ def _status_line(status: Status) -> str:
         f"{status.elapsed_s:6.0f}s  {status.runs} runs ({rate:.0f}/s)  corpus {status.corpus}  "
         f"features {status.features}  {hits or 'nothing yet'}"
     )
+
+
+def _strategy_lines(status: Status) -> list[str]:
+    strategies = status.strategies
+    total = max(1, sum(mine.steps for mine in strategies.values()))
+    width = max((len(name) for name in strategies), default=0)
+    return [
+        f"{name:{width}}  {100 * mine.steps / total:3.0f} %  {mine.news:5} new, "
+        f"{mine.per_thousand_steps:.2f} per thousand"
+        for name, mine in sorted(strategies.items(), key=lambda item: -item[1].steps)
+    ]
 
 
 def _found(event: Found) -> dict[str, Any]:
@@ -225,6 +245,9 @@ def _found(event: Found) -> dict[str, Any]:
 
 def _summary(status: Status, found: dict[str, Found]) -> None:
     click.echo(_status_line(status).strip())
+    click.echo("strategies, by share of steps; new behaviours per thousand steps:")
+    for line in _strategy_lines(status):
+        click.echo(f"  {line}")
     shown: set[str] = set()
     for event in found.values():
         if event.id in shown:
@@ -394,7 +417,12 @@ def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
 
 @cli.command("sample")
 @file_argument
-@click.option("--scheduler", required=True, metavar="S", help="random_walk(run=N) or pct(depth=N).")
+@click.option(
+    "--scheduler",
+    required=True,
+    metavar="S",
+    help="all, or one: random_walk(run=N), pct(depth=N), pos, urw, surw, delay(delays=N).",
+)
 @click.option("--runs", "runs_count", required=True, type=click.IntRange(min=1))
 @kernel_option()
 @click.option("--seed", default="0", show_default=True)
@@ -411,32 +439,96 @@ def sample_command(
     ignore: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """How often does a scheduler hit? Exit 0: never, which proves nothing. 1: it did.
+    """How often does a scheduler hit? With 95 % (Wilson) intervals; `all` compares them.
+
+    Exit 0: never, which proves nothing. 1: it did.
 
     \b
-    Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler 'pct(depth=2)' --runs 2000
+    Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler all --runs 1000
     """
     known_ids((*only, *ignore))
     program = load(file)
+    names = SAMPLERS if scheduler == "all" else (scheduler,)
+    profiled: list[Profile] = []
+
+    def known() -> Profile:
+        if not profiled:
+            profiled.append(profile(program.bare(), kernel))
+        return profiled[0]
+
     try:
-        spelling = expand(scheduler, lambda: profile_steps(program.bare(), kernel))
+        spellings = [expand(name, known) for name in names]
+        for spelling in spellings:
+            make_scheduler(spelling)
     except ProgError as error:
         raise UserError(str(error)) from None
-    started = time.monotonic()
-    result = sample(program, kernel, spelling, runs_count, seed, frozenset(only), frozenset(ignore))
-    rate = runs_count / max(1e-9, time.monotonic() - started)
-    if as_json:
-        emit({**asdict(result), "runs_per_second": round(rate, 1)})
-    else:
+    done: list[tuple[str, Sample, float]] = []
+    try:
+        for name, spelling in zip(names, spellings, strict=True):
+            started = time.monotonic()
+            result = sample(
+                program,
+                kernel,
+                spelling,
+                runs_count,
+                seed,
+                frozenset(only),
+                frozenset(ignore),
+                progress=_progress(name, runs_count),
+            )
+            done.append((name, result, max(1e-9, time.monotonic() - started)))
+            if as_json:
+                emit(_sampled(*done[-1][1:]))
+    finally:  # Ctrl-C: what is complete is told
+        if not as_json:
+            _sample_table(done)
+    return SHOWN if any(result.hits for _, result, _ in done) else OK
+
+
+def _progress(name: str, total: int, unit: str = "runs") -> Callable[[int], None]:
+    """Tells how far it is, on stderr, every other second."""
+    last = [time.monotonic()]
+
+    def tell(done: int) -> None:
+        if time.monotonic() - last[0] >= PROGRESS_EVERY_S:
+            last[0] = time.monotonic()
+            click.echo(f"{name}: {done} of {total} {unit}", err=True)
+
+    return tell
+
+
+def _sampled(result: Sample, seconds: float) -> dict[str, Any]:
+    intervals = {id: wilson(count, result.runs) for id, count in result.findings.items()}
+    return {
+        **asdict(result),
+        "steps_per_run": result.steps_per_run,
+        "interval": [round(bound, 6) for bound in wilson(result.hits, result.runs)],
+        "intervals": {id: [round(bound, 6) for bound in both] for id, both in intervals.items()},
+        "expected_runs": {
+            id: expected_runs(count, result.runs) for id, count in result.findings.items()
+        },
+        "runs_per_second": round(result.runs / seconds, 1),
+        "steps_per_second": round(result.steps / seconds),
+    }
+
+
+def _sample_table(done: list[tuple[str, Sample, float]]) -> None:
+    """A table for each finding, a line for each scheduler; then what each one costs."""
+    if not done:
+        return
+    click.echo(f"on {done[0][1].kernel}, probability of a hit in one run, 95 % intervals")
+    ids = sorted({id for _, result, _ in done for id in result.findings})
+    for id in ids or ["anything"]:
+        click.echo(f"\n{id}")
+        for line in table([(name, r.findings.get(id, 0), r.runs) for name, r, _ in done]):
+            click.echo(f"  {line}")
+    click.echo("\ncost")
+    width = max(len(name) for name, _, _ in done)
+    for name, result, seconds in done:
         click.echo(
-            f"{result.scheduler} on {result.kernel}: {result.hits} of {result.runs} runs show "
-            f"something; {result.steps_per_run:.0f} steps a run, {rate:.0f} runs/s"
+            f"  {name:{width}}  {result.steps_per_run:.0f} steps a run, "
+            f"{result.runs / seconds:.0f} runs/s, {result.steps / seconds:.0f} steps/s"
         )
-        for id, count in sorted(result.findings.items()):
-            click.echo(f"  {id}: {count} ({100 * count / result.runs:.2f} %)")
-        if result.first_hit is not None:
-            click.echo(f"  first hit in run {result.first_hit}")
-    return SHOWN if result.hits else OK
 
 
 @cli.command("minimize")
@@ -601,11 +693,67 @@ def ops_command(as_json: bool) -> int:
     return OK
 
 
+@cli.command("pairs")
+@kernel_option("v4.3")
+@click.option(
+    "--runs",
+    "runs_count",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    help="Runs spent on growing sequential tests to measure in.",
+)
+@click.option("--rows", "rows_count", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option("--seed", default="0", show_default=True)
+@json_option
+def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_json: bool) -> int:
+    """List pairs of operations that can conflict, rarest first: measured, not written down.
+
+    Every operation is run alone from the states that short sequential tests lead to, and what it
+    reads and writes there is compared. A pair that is not listed was not seen to conflict.
+
+    \b
+    Example:  kfuzz pairs --kernel v4.4
+    """
+    rng = Random(f"kfuzz pairs {seed}")
+    tell = _progress("growing tests", runs_count)
+    growth = Growth(kernel, rng)
+    while growth.runs < runs_count:
+        for _ in growth.round():
+            pass
+        tell(growth.runs)
+    tests = [entry.program for entry in growth.corpus]
+    index = measure(tests, rng, progress=_progress("measuring", len(tests), "tests"))
+    if as_json:
+        for name, use in sorted(index.uses.items()):
+            emit({"event": "operation", "operation": name, **asdict(use)})
+    else:
+        click.echo(
+            f"{len(tests)} states on {kernel}; in how many two operations conflict on a word"
+        )
+    rows = index.rarest_first()
+    for seen, states, names, word in rows if as_json else rows[:rows_count]:
+        places = index.pairs[names].places
+        where = min((n, what) for what, n in places.items() if what[0] == word)[1][1]
+        points = [point_by_number(number).name for _, number in where]
+        if as_json:
+            record = {"operations": names, "word": word, "conflicting": seen, "states": states}
+            emit({"event": "pair", **record, "points": points})
+        else:
+            click.echo(f"{100 * seen / states:5.1f} %  {names[0]} | {names[1]}: {word}")
+            for point in points:
+                click.echo(f"{'':11}{point}")
+    if not as_json and len(rows) > rows_count:
+        click.echo(f"and {len(rows) - rows_count} more (--rows)")
+    return OK
+
+
 @cli.command("bench")
 @click.argument("name", required=False)
+@click.option("--salt", default="", help="find: another set of seeds.")
 @json_option
-def bench_command(name: str | None, as_json: bool) -> int:
-    """Measure: steps, find, clean, matrix; without a name, list them.
+def bench_command(name: str | None, salt: str, as_json: bool) -> int:
+    """Measure: steps, find, clean, matrix, samplers; without a name, list them.
 
     \b
     Example:  kfuzz bench steps
@@ -616,8 +764,10 @@ def bench_command(name: str | None, as_json: bool) -> int:
         return OK
     if name not in benches.BENCHES:
         raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")
+    if salt and name != "find":
+        raise UserError("--salt is for the bench 'find'")
     ok = True
-    for record in benches.BENCHES[name]():
+    for record in benches.BENCHES[name](*([salt] if salt else [])):
         ok = ok and bool(record.get("ok", True))
         if as_json:
             emit(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fuzz.prog.prog import Expect, ProgError, Program
 from fuzz.prog.text import parse, print_program
 from fuzz.report.diagram import diagram
 from fuzz.run import Outcome, run
+from fuzz.sample import how_hard, table
 from fuzz.turns import write_down
 from fuzz.version import stamp
 
@@ -65,9 +67,22 @@ def save(crashes: Path, program: Program, outcome: Outcome, id: str) -> Path:
     return folder
 
 
-def report(program: Program, id: str, path: Path) -> str:
-    """What a person reads: the finding, the diagram, how to see it again."""
+def add_odds(folder: Path, id: str, stop: Callable[[], bool]) -> None:
+    """Say in a folder's report how hard its reproducer is to hit. If `stop` comes first, do not."""
+    program = _read(folder / REPRO)
+    if program is None:
+        return
+    odds = table(how_hard(program, id, stop=stop))
+    if odds:
+        write_atomically(folder / REPORT, report(program, id, folder / REPRO, odds))
+
+
+def report(program: Program, id: str, path: Path, odds: Sequence[str] = ()) -> str:
+    """What a person reads: the finding, the diagram, how to see it again. odds: how hard it is to
+    hit, a line for each sampler."""
     drawn, outcome = diagram(program)
+    hard = ["how hard to hit, in one run under each sampler, 95 % intervals:"]
+    hard += [f"  {line}" for line in odds]
     return "\n".join(
         [
             f"{id}: {title(id)}",
@@ -75,6 +90,7 @@ def report(program: Program, id: str, path: Path) -> str:
             stamp(),
             "",
             drawn,
+            *([*hard, ""] if odds else []),
             f"replay it:  kfuzz replay {path}",
             f"draw it:    kfuzz show {path}",
             "",

@@ -285,7 +285,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "bug-newpage-trylock",
         "kernel BUG: newpage is locked by somebody else",
         "mm/migrate.c move_to_new_page()",
-        "7a",
+        "7a 7a-hugetlb",
         "flags.locked",
     ),
     _bug(
@@ -420,6 +420,8 @@ _TABLE: tuple[FindingInfo, ...] = (
         "vm-bug-pagevec-lru-add",
         "VM_BUG_ON_PAGE(PageLRU(page))",
         "mm/swap.c __pagevec_lru_add_fn()",
+        "X-balloon",
+        "flags.lru",
     ),
     _bug("vm-bug-release-pages-lru", "VM_BUG_ON_PAGE(!PageLRU(page))", "mm/swap.c release_pages()"),
     _bug(
@@ -706,6 +708,65 @@ _TABLE: tuple[FindingInfo, ...] = (
         "BUG: unable to handle kernel NULL pointer dereference: mapping->a_ops->readpage",
         "mm/filemap.c page_cache_read()",
         "X9",
+    ),
+    _bug(
+        "bug-balloon-newpage-trylock",
+        "kernel BUG: newpage of a balloon page is locked by somebody else",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+        "7a-balloon",
+        "flags.locked",
+    ),
+    _bug(
+        "vm-bug-balloon-migrate-unlocked",
+        "VM_BUG_ON_PAGE(!PageLocked)",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+    ),
+    _bug(
+        "bug-balloon-enqueue-locked",
+        "BUG_ON(!trylock_page(page))",
+        "mm/balloon_compaction.c balloon_page_enqueue()",
+    ),
+    _bug(
+        "bug-balloon-dequeue-lost",
+        "BUG(): balloon pages are lost",
+        "mm/balloon_compaction.c balloon_page_dequeue()",
+    ),
+    FindingInfo(
+        "warn-balloon-not-movable",
+        "WARNING: not movable balloon page",
+        "mm/balloon_compaction.c balloon_page_migrate()",
+    ),
+    _bug(
+        "bug-hugetlb-null-mapping",
+        "a huge page without a mapping is moved as one of hugetlbfs",
+        "mm/migrate.c migrate_huge_page_move_mapping()",
+        "11d",
+    ),
+    _bug("bug-free-huge-page-count", "BUG_ON(page_count(page))", "mm/hugetlb.c free_huge_page()"),
+    _bug(
+        "bug-free-huge-page-mapcount",
+        "BUG_ON(page_mapcount(page))",
+        "mm/hugetlb.c free_huge_page()",
+    ),
+    _bug(
+        "vm-bug-isolate-huge-page",
+        "VM_BUG_ON_PAGE(!PageHead(page))",
+        "mm/hugetlb.c isolate_huge_page()",
+    ),
+    _bug(
+        "vm-bug-putback-huge-page",
+        "VM_BUG_ON_PAGE(!PageHead(page))",
+        "mm/hugetlb.c putback_active_hugepage()",
+    ),
+    _bug(
+        "bug-hugepage-anon-rmap-unlocked",
+        "BUG_ON(!PageLocked(page))",
+        "mm/rmap.c hugepage_add_anon_rmap()",
+    ),
+    _bug(
+        "bug-hugepage-new-anon-rmap-address",
+        "BUG_ON(address outside vma)",
+        "mm/rmap.c hugepage_add_new_anon_rmap()",
     ),
     FindingInfo("deadlock", "no task can run", "machine", "", "", "a deadlock after a BUG"),
     FindingInfo("step-limit", "the run did not end: a livelock suspect", "machine"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fuzz.oracles import ORACLES, Oracle, Snapshot
 from fuzz.prog.prog import Op, Program
-from fuzz.schedulers import Default, Replay, make_scheduler
+from fuzz.schedulers import Default, Profile, Replay, make_scheduler, profile_of
 from fuzz.schedulers.replay import Diverged
 from kstate.boot import boot
 from kstate.machine import (
@@ -139,10 +139,9 @@ def scheduler_of(program: Program) -> tuple[Scheduler, Choices]:
     return Default(), Choices()
 
 
-def profile_steps(program: Program, kernel: str | None = None) -> int:
-    """Steps of the profile run, the default run, while tasks compete; at least 1."""
-    outcome = run(program, kernel, Default(), Choices(), oracles=())
-    return max(1, outcome.competing_steps)
+def profile(program: Program, kernel: str | None = None) -> Profile:
+    """What samplers must know of a program: counts of its default run while tasks compete."""
+    return profile_of(run(program, kernel, Default(), Choices(), oracles=()).machine)
 
 
 def _body(k: Kernel, ops: Sequence[Op], returns: list[int]) -> Callable[[], None]:

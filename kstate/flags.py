@@ -16,6 +16,8 @@ PG_writeback = 1 << 9
 PG_private = 1 << 10
 PG_swapcache = 1 << 11
 PG_reclaim = 1 << 12
+PG_head = 1 << 13  # a huge page, which is one Page here
+PG_huge_active = 1 << 14  # PG_private of its first tail page
 
 PAGE_FLAG_NAMES = {
     PG_locked: "locked",
@@ -31,6 +33,8 @@ PAGE_FLAG_NAMES = {
     PG_private: "private",
     PG_swapcache: "swapcache",
     PG_reclaim: "reclaim",
+    PG_head: "head",
+    PG_huge_active: "huge_active",
 }
 # Flags that must be clear when a page is freed (free_pages_check).
 PAGE_FLAGS_CHECK_AT_FREE = (
@@ -44,12 +48,16 @@ PAGE_FLAGS_CHECK_AT_FREE = (
     | PG_swapcache
 )
 
+# include/linux/mm.h: the mapcount of a balloon's page, counted from 0 as all mapcounts here
+PAGE_BALLOON_MAPCOUNT = -255
+
 # include/linux/mm.h
 VM_READ = 1 << 0
 VM_WRITE = 1 << 1
 VM_SHARED = 1 << 3
 VM_LOCKED = 1 << 13
 VM_SPECIAL = 1 << 14
+VM_HUGETLB = 1 << 22
 VM_SOFTDIRTY = 1 << 27
 VM_HUGEPAGE = 1 << 29
 VM_MERGEABLE = 1 << 31

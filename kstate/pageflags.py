@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstate.flags import (
+    PAGE_BALLOON_MAPCOUNT,
     PAGE_FLAG_NAMES,
     PG_active,
     PG_dirty,
+    PG_head,
+    PG_huge_active,
     PG_locked,
     PG_lru,
     PG_mlocked,
@@ -128,6 +131,9 @@ TestClearPageReclaim = _test_and_clear(PG_reclaim)
 PagePrivate = _tester(PG_private)
 SetPagePrivate = _setter(PG_private)
 ClearPagePrivate = _clearer(PG_private)
+PageHugeActive = _tester(PG_huge_active)
+SetPageHugeActive = _setter(PG_huge_active)
+ClearPageHugeActive = _clearer(PG_huge_active)
 
 _CLEAR_MLOCKED = Primitive("test_and_clear_bit", "flags.mlocked", results=1)
 
@@ -141,6 +147,11 @@ def TestClearPageMlocked(page: Page) -> bool:
         page.cleared_mlocked = (page.machine.current.index, len(log))
     log.append(was)
     return was
+
+
+def PageHuge(page: Page) -> bool:
+    """Is it hugetlb's? No step: it is one for good, or never."""
+    return page._flags & PG_head != 0
 
 
 def PageAnon(page: Page) -> bool:
@@ -379,5 +390,30 @@ def atomic_add_negative_mapcount(page: Page) -> bool:
 
 
 def page_private_refs(page: Page) -> int:
-    """page_has_private: the references that buffers hold. No step."""
+    """page_has_private: the references that buffers hold. No step. A page on the balloon's list has
+    PG_private too, and never comes here."""
     return 1 if page._flags & PG_private else 0
+
+
+# ---- balloon pages: known by a mapcount that no mapping gives ----------------------------------
+
+_SET_BALLOON = Primitive("set_page_balloon", "mapcount")
+_CLEAR_BALLOON = Primitive("clear_page_balloon", "mapcount")
+
+
+def PageBalloon(page: Page) -> bool:
+    """Is it a balloon's? No step: it changes under the page lock only, and who looks without the
+    lock either looks again with it, or may take the page for either."""
+    return page._mapcount == PAGE_BALLOON_MAPCOUNT
+
+
+def SetPageBalloon(page: Page) -> None:
+    """__SetPageBalloon. Page locked."""
+    step(_SET_BALLOON, page)
+    page._mapcount = PAGE_BALLOON_MAPCOUNT
+
+
+def ClearPageBalloon(page: Page) -> None:
+    """__ClearPageBalloon. Page locked."""
+    step(_CLEAR_BALLOON, page)
+    page._mapcount = 0

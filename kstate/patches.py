@@ -54,6 +54,7 @@ FIX_THP_UNDO_READ_ONLY = "FIX_THP_UNDO_READ_ONLY"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
+FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -98,7 +99,7 @@ TABLE: tuple[Patch, ...] = (
         7,
         "04:59",
         "mm: page migration trylock newpage at same level as oldpage",
-        files=("migrate.py",),
+        files=("balloon_compaction.py", "migrate.py"),
         modelled=True,
     ),
     _series(
@@ -315,6 +316,13 @@ TABLE: tuple[Patch, ...] = (
         files=("task_mmu.py",),
         modelled=True,
     ),
+    Patch(
+        FIX_BALLOON_NEWPAGE,
+        "fix:balloon-newpage",
+        "whether newpage is a balloon's is known before others can move it",
+        files=("migrate.py",),
+        modelled=True,
+    ),
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
@@ -326,8 +334,8 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
 CLEAN = (
-    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:clear-refs-write-entry+fix:ksm-append-first"
-    "+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
+    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
+    "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
     "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only"
 )
 

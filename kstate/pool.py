@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from kstate.flags import EAGAIN, EBUSY, ENOENT, MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
 from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
-from kstate.mm import memory, migrate, swap
+from kstate.mm import compaction, hugetlb, memory, migrate, swap
 from kstate.pageflags import (
     ClearPageLRU,
+    PageBalloon,
+    PageHuge,
     PageLRU,
     get_page_unless_zero,
     lock_page,
     unlock_page,
 )
-from kstate.structs import PRESENT, Kernel, MmStruct, Page
+from kstate.structs import PRESENT, Kernel, MmStruct, Page, Pool
+
+
+def pool_of(k: Kernel, page: Page) -> Pool:
+    """The pool whose pages are as huge as this one."""
+    return hugetlb.hstate(k).pool if PageHuge(page) else k.pool
 
 
 def pool_get_new_page(k: Kernel, page: Page) -> Page | None:
     """new_page_t: hand out the page given back last. Source: mm/compaction.c compaction_alloc()."""
-    pool = k.pool
+    pool = pool_of(k, page)
     spin_lock(pool.lock)
     newpage = pool.free.pop(0) if pool.free else None
     spin_unlock(pool.lock)
@@ -32,7 +39,7 @@ def pool_get_new_page(k: Kernel, page: Page) -> Page | None:
 
 def pool_put_new_page(k: Kernel, page: Page) -> None:
     """free_page_t: take an unused page back. Source: mm/compaction.c compaction_free()."""
-    pool = k.pool
+    pool = pool_of(k, page)
     k.machine.note("pool-put", page)
     spin_lock(pool.lock)
     pool.free.insert(0, page)
@@ -67,6 +74,10 @@ def pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     spin_unlock_irq(zone.lru_lock)
     if not pages:
         return EBUSY
+    return _migrate_into_pool(k, pages)
+
+
+def _migrate_into_pool(k: Kernel, pages: list[Page]) -> int:
     failed, _ = migrate.migrate_pages(
         k,
         pages,
@@ -80,7 +91,42 @@ def pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     return 0
 
 
-def pool_lookup(k: Kernel, number: int) -> int:
+def balloon_migrate(k: Kernel) -> int:
+    """Migrate the balloon page with the lowest number, found by it as compaction finds one.
+
+    Source:   mm/compaction.c compact_zone(), isolate_migratepages_block(), v4.3, for one page.
+    Context:  process context.
+    Returns:  0; -ENOENT: the balloon is flat; -EBUSY: its pages are locked or isolated; -EAGAIN:
+              not migrated; -ENOMEM: the pool is empty.
+    """
+    ballooned = sorted(pfn for pfn, page in k.pages.items() if PageBalloon(page))
+    if not ballooned:
+        return ENOENT
+    for pfn in ballooned:
+        pages = compaction.isolate_balloon_page(k, k.pages[pfn])
+        if pages:
+            return _migrate_into_pool(k, pages)
+    return EBUSY
+
+
+def huge_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
+    """Migrate the huge page that `mm` has at an address, found by its number.
+
+    Source:   mm/memory-failure.c soft_offline_huge_page(), v4.3.
+    Context:  process context; **mmap_sem is not held**; takes hugetlb_lock.
+    Returns:  0; -ENOENT: no huge page mapped there; -EBUSY: isolated already; -EAGAIN: not
+              migrated; -ENOMEM: the pool is empty.
+    """
+    value = memory.pte_offset(mm, address).value
+    page = value.page
+    if value.kind != PRESENT or page is None or not PageHuge(page):
+        return ENOENT
+    if not hugetlb.isolate_huge_page(k, page):
+        return EBUSY
+    return _migrate_into_pool(k, [page])
+
+
+def pool_lookup(k: Kernel, pool: Pool, number: int) -> int:
     """Somebody who knew the pool's page from before looks at it: takes a reference unless it is
     free, locks it, looks, lets go.
 
@@ -88,9 +134,9 @@ def pool_lookup(k: Kernel, number: int) -> int:
     Context:  sleeps for the page lock.
     Returns:  0, or -ENOENT: no such page, or it is free.
     """
-    if number >= len(k.pool.members):
+    if number >= len(pool.members):
         return ENOENT
-    page = k.pool.members[number]
+    page = pool.members[number]
     if not get_page_unless_zero(page):
         return ENOENT
     lock_page(page)

@@ -11,7 +11,9 @@ from kstate.flags import (
     NR_MEMCG_COUNTERS,
     NR_ZONE_COUNTERS,
     PAGE_FLAG_NAMES,
+    VM_HUGETLB,
     VM_LOCKED,
+    PG_head,
 )
 from kstate.machine import (
     LOAD,
@@ -35,6 +37,10 @@ LRU_LOCK = SpinLockClass("lru_lock", irq=True)
 TREE_LOCK = SpinLockClass("tree_lock", irq=True)
 LRU_ADD_DRAIN_MUTEX = MutexClass("lru_add_drain_all")
 POOL_LOCK = SpinLockClass("pool_lock")
+HUGETLB_LOCK = SpinLockClass("hugetlb_lock")
+HUGETLB_FAULT_MUTEX = MutexClass("hugetlb_fault_mutex")
+BALLOON_LOCK = MutexClass("balloon_lock")
+BALLOON_PAGES_LOCK = SpinLockClass("balloon_pages_lock", irq=True)
 MMAP_SEM = RwSemClass("mmap_sem")
 SWAP_LOCK = SpinLockClass("swap_lock")
 PRIVATE_LOCK = SpinLockClass("private_lock")
@@ -85,6 +91,7 @@ _PAGEVEC_TAKE = Primitive("pagevec_take", "pagevec", results=1)
 _PAGEVEC_COUNT = Primitive("pagevec_count", "pagevec", LOAD, results=1)
 _TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
 _TAKE_FREE_HUGE = Primitive("rmqueue", "free_list.huge", results=1)
+_DEQUEUE_HUGE = Primitive("dequeue_huge_page", "hugepage_freelists", results=1)
 _GIVE_FREE = Primitive("free_one_page", "free_list", results=1)
 _LOAD_SLOT = Primitive("load", "page_tree", LOAD, results=1)
 _STORE_SLOT = Primitive("store", "page_tree", results=2)
@@ -356,12 +363,14 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
 class VmAreaStruct:
     """struct vm_area_struct. vm_start, vm_end: page numbers; changed only under mmap_sem and the
     rmap locks for write. `vm_page_prot`'s only bit that matters here is `prot_write`.
-    anon_vma_chain: the anon_vmas its pages may belong to, in list order, latest first."""
+    anon_vma_chain: the anon_vmas its pages may belong to, in list order, latest first.
+    hugetlb: VM_HUGETLB, which never changes."""
 
     __slots__ = (
         "_vm_flags",
         "anon_vma",
         "anon_vma_chain",
+        "hugetlb",
         "id",
         "machine",
         "prot_write",
@@ -390,6 +399,7 @@ class VmAreaStruct:
         self.anon_vma: AnonVma | None = None
         self.anon_vma_chain: list[AnonVma] = []
         self.prot_write = False
+        self.hugetlb = vm_flags & VM_HUGETLB != 0
         self._vm_flags = vm_flags
         self.id = self.machine.register(self)
 
@@ -1145,6 +1155,92 @@ class Pool:
         return "pool"
 
 
+class BalloonDevInfo:
+    """struct balloon_dev_info and struct virtio_balloon: pages given to the host.
+
+    pages: its list, latest first. isolated_pages: taken off it to be migrated. num_pages: both.
+    """
+
+    __slots__ = (
+        "balloon_lock",
+        "id",
+        "isolated_pages",
+        "machine",
+        "num_pages",
+        "pages",
+        "pages_lock",
+    )
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.pages: list[Page] = []
+        self.isolated_pages = 0
+        self.num_pages = 0
+        self.balloon_lock = Mutex(machine, BALLOON_LOCK, "balloon_lock")
+        self.pages_lock = SpinLock(machine, BALLOON_PAGES_LOCK, "balloon_pages_lock")
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return "balloon"
+
+
+HUGE_PAGES_A_NODE = 2
+HUGE_POOL_PAGES = 1
+HUGE_PFNS = 512  # a huge page begins at a multiple of this
+
+
+class Hstate:
+    """struct hstate: huge pages set aside, beside the machine's other pages; and a hugetlbfs file.
+
+    free: of each node. pool: some more on the last node, for a user of migrate_pages.
+    file: as many pages as a slot has.
+    """
+
+    __slots__ = ("fault_mutex", "file", "free", "id", "lock", "machine", "pool")
+
+    def __init__(self, k: Kernel) -> None:
+        machine = k.machine
+        self.machine = machine
+        self.lock = SpinLock(machine, HUGETLB_LOCK, "hugetlb_lock")
+        self.fault_mutex = Mutex(machine, HUGETLB_FAULT_MUTEX, "hugetlb_fault_mutex")
+        self.file = AddressSpace(machine, "hugetlbfs", "hugetlbfs", i_size=2)
+        self.pool = Pool(machine)
+        self.free: list[list[Page]] = [
+            [_set_aside_huge_page(k, zone) for _ in range(HUGE_PAGES_A_NODE)] for zone in k.zones
+        ]
+        for _ in range(HUGE_POOL_PAGES):
+            page = _set_aside_huge_page(k, k.zones[-1])
+            page._refcount = 1
+            self.pool.members.append(page)
+            self.pool.free.append(page)
+        self.id = machine.register(self)
+
+    def label(self) -> str:
+        return "hstate"
+
+
+def _set_aside_huge_page(k: Kernel, zone: Zone) -> Page:
+    pfn = HUGE_PFNS
+    while pfn in k.pages:
+        pfn += HUGE_PFNS
+    page = k.pages[pfn] = Page(k.machine, pfn, zone)
+    page._flags = PG_head
+    return page
+
+
+def take_huge_page(k: Kernel, hstate: Hstate, node: int) -> Page | None:
+    """Take a huge page off a node's list: one reference, flags as they were left. One step."""
+    log = step(_DEQUEUE_HUGE, hstate)
+    if not hstate.free[node]:
+        log.append(-1)
+        return None
+    page = hstate.free[node].pop()
+    log.append(page.pfn)
+    page._refcount = 1
+    k.machine.note("page-allocated", page)
+    return page
+
+
 class Kernel:
     """All of it: what every function of kstate/mm is given as `k`.
 
@@ -1152,15 +1248,18 @@ class Kernel:
     pfn. *_pvecs: one a CPU. events: vmstat event counters. tokens_count: writes so far, the last
     token given. dirtied: how often each task, by index, has had a page counted as dirtied.
     memcgs: M0, and M1 once it is used. current_mms: whose process each task, by index, is a thread
-    of now (current->mm). ksm, thp: None until somebody asks for them.
+    of now (current->mm).
+    balloon, hugetlb, ksm, thp: None until somebody asks for them.
     """
 
     __slots__ = (
         "activate_page_pvecs",
+        "balloon",
         "current_mms",
         "dirtied",
         "events",
         "files",
+        "hugetlb",
         "ksm",
         "lru_add_drain_mutex",
         "lru_add_pvecs",
@@ -1197,6 +1296,8 @@ class Kernel:
         self.swap = SwapInfo(machine, SWAP_SLOTS)
         self.lru_add_drain_mutex = Mutex(machine, LRU_ADD_DRAIN_MUTEX, "lru_add_drain_all")
         self.pool = Pool(machine)
+        self.balloon: BalloonDevInfo | None = None
+        self.hugetlb: Hstate | None = None
         self.ksm: Ksm | None = None
         self.thp: Thp | None = None
 

@@ -28,16 +28,20 @@ from kstate.flags import (
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
     VM_HUGEPAGE,
+    VM_HUGETLB,
     VM_READ,
     VM_SHARED,
+    VM_SPECIAL,
     VM_WRITE,
 )
 from kstate.fs import aio, drop_caches, fuse, libfs, task_mmu
 from kstate.kernel import fork
 from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
+    balloon_compaction,
     compaction,
     huge_memory,
+    hugetlb,
     ksm,
     madvise,
     memcontrol,
@@ -47,6 +51,7 @@ from kstate.mm import (
     mlock,
     mmap,
     mprotect,
+    mremap,
     page_writeback,
     shmem,
     swap,
@@ -65,6 +70,7 @@ from kstate.structs import (
 SLOTS_COUNT = 4
 SLOT_PAGES = 2
 SLOT_STRIDE = 16  # a fault-around window of its own for each slot
+HUGETLBFS = "hugetlbfs"
 KINDS = {
     "anon": (None, 0),
     "tmpfs_shared": ("f0", VM_SHARED),
@@ -74,6 +80,8 @@ KINDS = {
     "ramfs_shared": ("f2", VM_SHARED),
     "fuse_shared": ("f3", VM_SHARED),
     "thp": (None, VM_HUGEPAGE),
+    "hugetlb_shared": (HUGETLBFS, VM_SHARED | VM_HUGETLB | VM_SPECIAL),
+    "hugetlb_private": (None, VM_HUGETLB | VM_SPECIAL),
 }
 FILES = {"f0": "tmpfs", "f1": "ext2", "f2": "ramfs", "f3": "fuse"}
 PROTECTIONS = ("ro", "rw")
@@ -150,15 +158,16 @@ def access(k: Kernel, mm: MmStruct, address: int, write: bool) -> int:
 
 
 def op_map(k: Kernel, mm: MmStruct, start: int, kind: str) -> int:
-    file, shared = KINDS[kind]
+    file, flags = KINDS[kind]
+    mapping = hugetlb.hstate(k).file if file == HUGETLBFS else file_of(k, file) if file else None
     down_write(mm.mmap_sem)
     ret = mmap.mmap_region(
         k,
         mm,
         start,
         start + SLOT_PAGES,
-        VM_READ | VM_WRITE | shared,
-        file_of(k, file) if file else None,
+        VM_READ | VM_WRITE | flags,
+        mapping,
         0,
     )
     up_write(mm.mmap_sem)
@@ -230,6 +239,10 @@ def op_fork(k: Kernel, mm: MmStruct, name: str) -> int:
 
 def op_mprotect(k: Kernel, mm: MmStruct, start: int, protection: str) -> int:
     return mprotect.sys_mprotect(k, mm, start, start + SLOT_PAGES, protection == "rw")
+
+
+def op_mremap(k: Kernel, mm: MmStruct, old: int, new: int) -> int:
+    return mremap.sys_mremap(k, mm, old, new, SLOT_PAGES)
 
 
 def op_dontneed(k: Kernel, mm: MmStruct, start: int) -> int:
@@ -333,8 +346,28 @@ def op_pool_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
     return pool.pool_migrate(k, mm, address)
 
 
+def op_inflate(k: Kernel, mm: MmStruct) -> int:
+    return balloon_compaction.fill_balloon(k)
+
+
+def op_deflate(k: Kernel, mm: MmStruct) -> int:
+    return balloon_compaction.leak_balloon(k)
+
+
+def op_balloon_migrate(k: Kernel, mm: MmStruct) -> int:
+    return pool.balloon_migrate(k)
+
+
 def op_pool_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
-    return pool.pool_lookup(k, number)
+    return pool.pool_lookup(k, k.pool, number)
+
+
+def op_huge_migrate(k: Kernel, mm: MmStruct, address: int) -> int:
+    return pool.huge_migrate(k, mm, address)
+
+
+def op_huge_lookup(k: Kernel, mm: MmStruct, number: int) -> int:
+    return pool.pool_lookup(k, hugetlb.hstate(k).pool, number)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -345,7 +378,8 @@ OPERATIONS: dict[str, Operation] = {
             (SLOT, KIND),
             "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
             "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), ramfs_shared (f2), "
-            "fuse_shared (f3), from offset 0, or thp: anonymous, of two huge pages",
+            "fuse_shared (f3), hugetlb_shared (a file of hugetlbfs), from offset 0, or "
+            "hugetlb_private or thp, both anonymous; the last three are of two huge pages",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -399,6 +433,14 @@ OPERATIONS: dict[str, Operation] = {
             "mm/mprotect.c mprotect_fixup()",
             "0; -12 ENOMEM: part is not mapped",
             op_mprotect,
+        ),
+        Operation(
+            "mremap",
+            (SLOT, SLOT),
+            "mremap(2) of a slot to another, MREMAP_FIXED",
+            "mm/mremap.c move_vma()",
+            "0; -22 EINVAL: the same slot; -14 EFAULT: not within one vma",
+            op_mremap,
         ),
         Operation(
             "dontneed",
@@ -617,6 +659,49 @@ OPERATIONS: dict[str, Operation] = {
             "mm/memory-failure.c memory_failure()",
             "0; -2 no such page, or it is free",
             op_pool_lookup,
+        ),
+        Operation(
+            "inflate",
+            (),
+            "the balloon driver takes one page more and gives it to the host",
+            "mm/balloon_compaction.c balloon_page_enqueue()",
+            "0; -12 no memory",
+            op_inflate,
+        ),
+        Operation(
+            "deflate",
+            (),
+            "the balloon driver gives one page back",
+            "mm/balloon_compaction.c balloon_page_dequeue()",
+            "0; -2 the balloon is flat; -11 its pages are locked or isolated",
+            op_deflate,
+        ),
+        Operation(
+            "balloon_migrate",
+            (),
+            "migrate a page of the balloon into a page of the pool, found by pfn",
+            "mm/migrate.c migrate_pages()",
+            "0; -2 the balloon is flat; -16 its pages are locked or isolated; -11 not migrated; "
+            "-12 the pool is empty",
+            op_balloon_migrate,
+        ),
+        Operation(
+            "huge_migrate",
+            (PAGE,),
+            "migrate the huge page mapped here into a huge page of a pool, found by pfn, holding "
+            "no mmap_sem",
+            "mm/migrate.c migrate_pages()",
+            "0; -2 no huge page mapped; -16 isolated already; -11 not migrated; -12 the pool is "
+            "empty",
+            op_huge_migrate,
+        ),
+        Operation(
+            "huge_lookup",
+            (POOL,),
+            "look at a huge page of the pool as a previous user would: reference, lock, unlock",
+            "mm/memory-failure.c memory_failure()",
+            "0; -2 no such page, or it is free",
+            op_huge_lookup,
         ),
     )
 }

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from fuzz.campaign.campaign import Campaign, Hit
+from fuzz.campaign.campaign import Campaign
+from fuzz.campaign.growth import Hit
+from fuzz.campaign.portfolio import Yield
 from fuzz.conflict import key
-from fuzz.crash import folder_name, reproducer, save, write_atomically
+from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise
 from fuzz.oracles import SLOW_ORACLES
 from fuzz.prog.prog import ProgError, Program
@@ -42,7 +44,7 @@ class Options:
 @dataclass
 class Status:
     """How far a campaign is. elapsed_s: wall clock, reports only. counts: hits by finding id.
-    first_hit: (runs, seconds) of each id's first."""
+    first_hit: (runs, seconds) of each id's first. strategies: what each took and found."""
 
     runs: int = 0
     elapsed_s: float = 0.0
@@ -50,6 +52,7 @@ class Status:
     features: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     first_hit: dict[str, tuple[int, float]] = field(default_factory=dict)
+    strategies: dict[str, Yield] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Driver:
         self._known: set[str] = set()
         self._best: dict[str, tuple[str, Program, Path | None]] = {}
         self._minimised: dict[str, int] = {}
+        self._polished: list[tuple[str, Path]] = []
         self._written = 0
         self._started = time.monotonic()
 
@@ -105,6 +109,9 @@ class Driver:
         for name, found in sorted(self._best.items()):
             if not self._out_of_time(1.0):
                 yield from self._polish(name, found)
+        for id, folder in self._polished:
+            if not self._out_of_time(1.0):
+                add_odds(folder, id, lambda: self._out_of_time(1.0))
         yield self._refreshed()
 
     def _over(self) -> bool:
@@ -126,6 +133,7 @@ class Driver:
         status.elapsed_s = time.monotonic() - self._started
         status.corpus = len(self.campaign.corpus)
         status.features = len(self.campaign.counts)
+        status.strategies = self.campaign.portfolio.yields()
         return status
 
     def _handle(self, hit: Hit) -> Iterator[Event]:
@@ -196,6 +204,8 @@ class Driver:
         stop = lambda: self._out_of_time(1.0)  # noqa: E731
         minimal = minimise(program, id, research=True, stop=stop)
         if minimal is None or minimal.program == program:
+            if folder is not None:
+                self._polished.append((id, folder))
             return
         better = folder_name(minimal.program, minimal.outcome, id)
         if folder is not None:
@@ -203,6 +213,7 @@ class Driver:
             if saved != folder:
                 _remove(folder)
             folder = saved
+            self._polished.append((id, folder))
         yield Found(id, better, folder, minimal.program, True, name)
 
     def _save_corpus(self) -> None:

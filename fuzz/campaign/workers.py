@@ -11,6 +11,7 @@ from typing import Any
 import multiprocess
 
 from fuzz.campaign.driver import Driver, Event, Options, Status
+from fuzz.campaign.portfolio import Yield
 from fuzz.prog.prog import Program
 
 
@@ -78,4 +79,9 @@ def _together(latest: dict[int, Status]) -> Status:
         for id, first in status.first_hit.items():
             known = total.first_hit.get(id)
             total.first_hit[id] = first if known is None or first[1] < known[1] else known
+        for name, mine in status.strategies.items():
+            common = total.strategies.setdefault(name, Yield())
+            common.rounds += mine.rounds
+            common.steps += mine.steps
+            common.news += mine.news
     return total

@@ -73,7 +73,8 @@ class WritesAreSoftDirty:
     sets it, and migration keeps it.
 
     Invariant:   kernel-reference I17.          Patches: P10, fix:clear-refs-write-entry.
-    Not checked: while a clear_refs of the process runs; file pages that reclaim unmapped.
+    Not checked: while a clear_refs of the process runs; file pages that reclaim unmapped; huge
+    pages, whose ptes clear_refs and pagemap do not look at.
     """
 
     id = "soft-dirty-lost"
@@ -140,7 +141,7 @@ class WritesAreSoftDirty:
             return True
         for vma in pte.mm.vmas:
             if vma.vm_start <= pte.address < vma.vm_end:
-                return vma._vm_flags & VM_SOFTDIRTY != 0
+                return vma.hugetlb or vma._vm_flags & VM_SOFTDIRTY != 0
         return True
 
     def _report(self, text: str, page: Page, pte: Pte) -> None:

@@ -16,6 +16,7 @@ from kstate.flags import (
     NR_SHMEM,
     NR_WRITEBACK,
     PG_dirty,
+    PG_head,
     PG_writeback,
 )
 from kstate.machine import Report
@@ -24,7 +25,7 @@ from kstate.structs import NONE, SWAP, AddressSpace, AnonVma, Kernel, MmStruct, 
 
 class RssCountsPtes:
     """An address space's rss counters are what its ptes hold: file pages, anonymous pages, swap
-    entries; a migration entry counts as the page it stands for.
+    entries; a migration entry counts as the page it stands for. Huge pages are not counted.
 
     Invariant:   kernel-reference I8.
     Not checked: mid-run. At exit the kernel has a check of its own, bad-rss-counter.
@@ -53,7 +54,7 @@ def _rss(mm: MmStruct) -> list[int]:
         value = pte._value
         if value.kind == SWAP:
             counted[MM_SWAPENTS] += 1
-        elif value.kind != NONE and value.page is not None:
+        elif value.kind != NONE and value.page is not None and not value.page._flags & PG_head:
             file = isinstance(value.page._mapping, AddressSpace)
             counted[MM_FILEPAGES if file else MM_ANONPAGES] += value.page.nr_pages
     return counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import dropwhile
 
 from fuzz.oracles.base import Snapshot
 from kstate.machine import LOAD, Note, Report
@@ -29,8 +30,9 @@ class FreedThingsAreLeftAlone:
             k.machine.subscribe(kind, self._freed.append)
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
-        notes = self._freed
-        if all(note.kind == "page-allocated" for note in notes):
+        # Until the first free every page that is allocated is one that nobody freed.
+        notes = list(dropwhile(lambda note: note.kind == "page-allocated", self._freed))
+        if not notes:
             return
         machine = state.k.machine
         log = machine.log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
-from kstate.flags import PAGE_FLAG_NAMES, PG_locked
+from kstate.flags import PAGE_FLAG_NAMES, PG_head, PG_locked
 from kstate.machine import Note, Report
 from kstate.structs import ANON, Kernel, Page
 
@@ -230,7 +230,9 @@ class UnusedNewpageIsPristine:
     def _put(self, note: Note) -> None:
         page: Page = note.about[0]
         left = [
-            name for bit, name in PAGE_FLAG_NAMES.items() if page._flags & bit and bit != PG_locked
+            name
+            for bit, name in PAGE_FLAG_NAMES.items()
+            if page._flags & bit and bit not in (PG_locked, PG_head)
         ]
         if page._index != self._index.get(page.pfn, page._index):
             left.append("index")

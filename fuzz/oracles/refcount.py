@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
-from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED
+from kstate.flags import NR_ANON_PAGES, NR_FILE_MAPPED, PG_head
 from kstate.machine import Report
 from kstate.structs import ANON, Kernel, Page
 
 
 class RefcountIsAccountedFor:
-    """References = present ptes + 1 if in a page cache + 1 if free in the pool or in an aio ring
-    + 1 if it has buffers.
+    """References = present ptes + 1 if in a page cache, or free in the pool, or in an aio ring, or
+    in the balloon, + 1 if it has buffers.
 
     Invariant:   kernel-reference I7, when nothing is pinned any more.
     Not checked: mid-run, where pins and isolations come and go.
@@ -25,9 +25,12 @@ class RefcountIsAccountedFor:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         k = state.k
+        files = [*k.files.values(), k.swap.space]
+        if k.hugetlb is not None:
+            files.append(k.hugetlb.file)
         cached = {
             page.pfn
-            for mapping in (*k.files.values(), k.swap.space)
+            for mapping in files
             for page in mapping._page_tree.values()
             if isinstance(page, Page)
         }
@@ -35,6 +38,10 @@ class RefcountIsAccountedFor:
         for mapping in k.files.values():
             if mapping.ring is not None:
                 pooled |= {page.pfn for page in mapping.ring.pages}
+        if k.balloon is not None:
+            pooled |= {page.pfn for page in k.balloon.pages}
+        if k.hugetlb is not None:
+            pooled |= {page.pfn for page in k.hugetlb.pool.free}
         for page in k.pages.values():
             expected = (
                 len(state.mappings.get(page.pfn, ()))
@@ -52,7 +59,8 @@ class RefcountIsAccountedFor:
 
 
 class MapcountIsNumberOfPtes:
-    """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it.
+    """mapcount = present ptes that map the page; NR_ANON_PAGES and NR_FILE_MAPPED follow it. The
+    mapcount of a balloon's page is a mark, and huge pages are not counted.
 
     Invariant:   kernel-reference I6.
     Not checked: mid-run, under the ptl of a pte that is being changed.
@@ -69,14 +77,14 @@ class MapcountIsNumberOfPtes:
         file = dict(anon)
         for page in k.pages.values():
             ptes = len(state.mappings.get(page.pfn, ()))
-            if page._mapcount != ptes:
+            if page._mapcount != ptes and not (k.balloon is not None and page in k.balloon.pages):
                 yield Report(
                     self.id,
                     f"{page.label()} has mapcount {page._mapcount}, {ptes} ptes map it",
                     "oracle",
                     (page.label(),),
                 )
-            if page._mapcount > 0:
+            if page._mapcount > 0 and not page._flags & PG_head:
                 of = anon if isinstance(page._mapping, ANON) else file
                 of[page.zone.node] += page.nr_pages
         for zone in k.zones:

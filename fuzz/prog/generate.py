@@ -97,7 +97,7 @@ def random_argument(rng: Random, kind: str, words: Vocabulary) -> Argument:
     if kind == NODE:
         return rng.randrange(words.size.zones)
     if kind == FILE:
-        mapped = [file for file, _ in map(KINDS.__getitem__, words.kinds) if file is not None]
+        mapped = [file for file, _ in map(KINDS.__getitem__, words.kinds) if file in FILES]
         if mapped and rng.random() < REUSE_SHARE:
             return rng.choice(mapped)
         return rng.choice(tuple(FILES))

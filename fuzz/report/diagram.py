@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from fuzz.prog.text import print_op
 from fuzz.run import Outcome, run
 from kstate.flags import VM_LOCKED
 from kstate.machine import LOAD, Operand, Point, Switch, Task
+from kstate.machine.callers import call_chain
 
 MODEL_FILES = ("/kstate/mm/", "/kstate/pool.py", "/kstate/syscalls.py")
 HIDDEN = ("call", "access")
@@ -58,17 +58,15 @@ def diagram(program: Program, kernel: str | None = None) -> tuple[str, Outcome]:
 def _stack() -> tuple[str, ...]:
     """Model functions from the operation down to the primitive's caller."""
     names = []
-    frame = sys._getframe(4)  # over _stack, observe, ask, step: the primitive
-    caller = frame.f_back
-    while caller is not None and caller.f_code.co_name != "_perform":
-        code = caller.f_code
+    for code in call_chain(5):  # over _stack, observe, ask, step, the primitive
+        if code.co_name == "_perform":
+            break
         if any(part in code.co_filename for part in MODEL_FILES) and not code.co_name.startswith(
             "<"
         ):
             name = code.co_name
             if name not in HIDDEN and not name.startswith(("op_", "_visit")):
                 names.append(name)
-        caller = caller.f_back
     return tuple(reversed(names))
 
 

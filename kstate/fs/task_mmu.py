@@ -38,6 +38,8 @@ def clear_refs_write(k: Kernel, mm: MmStruct) -> int:
         downgrade_write(mm.mmap_sem)
         break
     for vma in mm.vmas:
+        if vma.hugetlb:
+            continue  # its ptes are not walked
         spin_lock(mm.page_table_lock)
         for address in range(vma.vm_start, vma.vm_end):
             clear_soft_dirty(k, memory.pte_offset(mm, address))

@@ -23,6 +23,7 @@ def dup_mmap(k: Kernel, mm: MmStruct, oldmm: MmStruct) -> None:
     for parent in oldmm.vmas:
         child = VmAreaStruct(mm, parent.vm_start, parent.vm_end, 0, parent.vm_file, parent.vm_pgoff)
         child.prot_write = parent.prot_write
+        child.hugetlb = parent.hugetlb
         child._vm_flags = parent.vm_flags
         rmap.anon_vma_fork(child, parent)
         child.vm_flags &= ~VM_LOCKED

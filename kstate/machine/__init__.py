@@ -1,6 +1,8 @@
 """The machine: deterministic threads with a scheduler of one's own choosing. Knows no Linux.
 
 In reading order:
+    callers.py     who uses a primitive, in interpreted and in compiled code
+    compiled.py    which of the two this is
     points.py      names of the places where a run can be interrupted
     switch.py      `step`, the one function that yields; greenlets and OS threads to run on
     task.py        a task

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from struct import pack
 from typing import Any, NamedTuple
 
+from kstate.machine.callers import RUNNING, Function, calling
 from kstate.machine.choices import FAULTS, Choices
 from kstate.machine.endings import ContextError, Deadlock, Ending, ModelError, Report, StepLimit
-from kstate.machine.points import LOAD, Operand, Point, Primitive, point_by_number
+from kstate.machine.points import LOAD, Operand, Point, Primitive, function_name, point_by_number
 from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn
 from kstate.machine.switch import GREENLETS, Backend, Context, step
 from kstate.machine.task import Task
@@ -20,9 +20,11 @@ STEPS_MAX = 20_000
 Fault = tuple[str, str, int]  # task, what fails, at which of its calls (from 1)
 Observer = Callable[[Task, Point, Operand], None]
 
-BEGIN = Primitive("begin", "task")
-END = Primitive("end", "task")
-SPAWN = Primitive("spawn", "machine", results=1)
+_TASK_BODY = Function("machine.py", "_body")
+BEGIN = Primitive("begin", "task", used_by=_TASK_BODY)
+END = Primitive("end", "task", used_by=_TASK_BODY)
+SPAWN = Primitive("spawn", "machine", results=1, used_by=Function("machine.py", "spawn"))
+START = Primitive("spawn", "machine", results=1, used_by=Function("machine.py", "start"))
 YIELD = Primitive("yield_point", "name", LOAD)
 
 
@@ -107,6 +109,7 @@ class Machine:
         "_alive",
         "_backend",
         "_blocked",
+        "_closely",
         "_fault_calls",
         "_granted",
         "_hub",
@@ -114,6 +117,7 @@ class Machine:
         "_notes",
         "_retrying",
         "_subscribers",
+        "_switches",
         "_turn_left",
         "_yield_at",
         "choices",
@@ -132,7 +136,6 @@ class Machine:
         "scheduler",
         "steps_done",
         "steps_max",
-        "switches",
         "tasks",
         "wakes",
     )
@@ -161,7 +164,7 @@ class Machine:
         self.log: list[int] = []
         self._notes: list[tuple[int, int, str, tuple[Any, ...], int]] = []
         self.reports: list[Report] = []
-        self.switches: list[Switch] = []
+        self._switches: list[tuple[int, int, int, int, bool, Point | None, int]] = []
         self.tasks: list[Task] = []
         self.ending: Ending | None = None
         self.error: BaseException | None = None
@@ -176,6 +179,8 @@ class Machine:
         self._backend = backend
         self._hub: Context | None = None
         self._yield_at = None if yield_at is None else tuple(yield_at)
+        # An observer sees every step, and so does the mask of yield points.
+        self._closely = bool(self.observers) or yield_at is not None
         self._masked: dict[str, bool] = {}
         self._subscribers: dict[str, list[Callable[[Note], None]]] = {}
         self.current: Task = None  # type: ignore[assignment]  # set before any task runs
@@ -209,13 +214,13 @@ class Machine:
 
     def spawn(self, *functions: Callable[[], Any], names: Sequence[str] = ()) -> list[Task]:
         """Start tasks on the next CPUs, all in one step. They compete from here on."""
-        tasks = _spawn(self, functions, names)
+        tasks = self._spawn(SPAWN, functions, names)
         self.interrupt()
         return tasks
 
     def start(self, *functions: Callable[[], Any], names: Sequence[str] = ()) -> list[Task]:
         """Like `spawn`, but the caller keeps its turn: for one that goes on straight to `join`."""
-        return _spawn(self, functions, names)
+        return self._spawn(START, functions, names)
 
     def join(self, *tasks: Task) -> None:
         """Wait until all of `tasks` have ended. One step."""
@@ -226,9 +231,21 @@ class Machine:
         step(JOIN, self)
         me.watched = ()
 
+    def _spawn(
+        self, primitive: Primitive, functions: Sequence[Callable[[], Any]], names: Sequence[str]
+    ) -> list[Task]:
+        log = step(primitive, self)
+        tasks = []
+        for at, function in enumerate(functions):
+            cpu = len(self.tasks) - 1
+            name = names[at] if at < len(names) else f"cpu{cpu}"
+            tasks.append(self._new_task(name, cpu, function))
+        log.append(len(tasks))
+        return tasks
+
     def _new_task(self, name: str, cpu: int, function: Callable[[], Any]) -> Task:
         task = Task(self, len(self.tasks), name, cpu, function)
-        task.point = BEGIN.points.get("_body") or BEGIN.in_function(Machine._body.__code__)
+        task.point = BEGIN.in_function(_TASK_BODY)
         context = self._backend.take()
         context.start(lambda: self._body(task))
         task.context = context
@@ -241,9 +258,9 @@ class Machine:
         assert self._hub is not None
         try:
             self.left += 1  # its turn counts the step it waits at, and nobody has counted that
-            _mark(BEGIN, task)
+            step(BEGIN, task)
             task.function()
-            _mark(END, task)
+            step(END, task)
         except Ending as ending:
             self._end(task)
             self.ending = ending
@@ -271,6 +288,7 @@ class Machine:
             self._backend.give_back(task.context)
 
     def _clean_up(self) -> None:
+        RUNNING.functions = []
         for task in self._alive:
             assert task.context is not None
             if task.point is not None and task.point.primitive is not BEGIN:
@@ -287,15 +305,12 @@ class Machine:
         task.point = point
         task.operand = operand
         self._count(1)
-        ready = task.ready()
-        if self._turn_left <= 0 and ready and self._yield_at is not None:
-            self._turn_left = 1 if self._is_masked(point) else 0
         if self.steps_done >= self.steps_max:
             raise StepLimit(f"still running after {self.steps_max} steps")
-        if self._turn_left > 0 and ready and not self.scheduler.every_step:
+        if (self._turn_left > 0 or self._yield_at is not None) and self._goes_on(task, point):
             self._grant()
         else:
-            following = self._decide(task if ready else None)
+            following = self._decide(task)
             if following is not task:
                 assert following.context is not None
                 following.context.resume()
@@ -318,15 +333,25 @@ class Machine:
         self._turn_left -= taken
         self._granted = self.left = 0
 
+    def _goes_on(self, task: Task, point: Point) -> bool:
+        """Does its turn last? It does too where the scheduler is not to be asked."""
+        if self.scheduler.every_step or not task.ready():
+            return False
+        if self._turn_left <= 0 and self._is_masked(point):
+            self._turn_left = 1
+        return self._turn_left > 0
+
     def _grant(self) -> None:
-        closely = self.observers or self._yield_at is not None or self.scheduler.every_step
-        steps = min(1 if closely else self._turn_left, self.steps_max - self.steps_done)
+        steps = 1 if self._closely or self.scheduler.every_step else self._turn_left
+        if steps > self.steps_max - self.steps_done:
+            steps = self.steps_max - self.steps_done
         self._granted = steps
         self.left = steps - 1
 
-    def _decide(self, current: Task | None) -> Task:
-        """Choose who goes on and give it its turn. `current`: who asks, None if it cannot go on."""
+    def _decide(self, asking: Task | None) -> Task:
+        """Choose who goes on and give it its turn. `asking`: who has come to its next step."""
         runnable = []
+        current = None  # who asks, if it can go on
         self._blocked = self._retrying = False
         for task in self._alive:
             point = task.point
@@ -334,6 +359,8 @@ class Machine:
                 ready = point.primitive.ready
                 if ready is None or ready(task.operand, task):
                     runnable.append(task)
+                    if task is asking:
+                        current = task
                 elif point.primitive is RETRY:
                     self._retrying = True
                 elif point.primitive is not JOIN:  # the end of a task asks anyway
@@ -350,8 +377,8 @@ class Machine:
                 raise ModelError(f"{self.scheduler} answered {turn}, runnable are {runnable}")
         left = self.current
         if turn.task is not left:
-            self.switches.append(
-                Switch(
+            self._switches.append(
+                (
                     len(self.log),
                     self.steps_done,
                     left.index,
@@ -368,6 +395,7 @@ class Machine:
         if task is not self.current:
             self.log.append(-1 - task.index)
             self.current = task
+            RUNNING.functions = task.functions
         self._turn_left = 1 if self._retrying else turn.steps
         self.wakes = turn.until_wake and self._blocked
         self._grant()
@@ -398,7 +426,7 @@ class Machine:
 
     def report(self, id: str, text: str, where: str = "", *objects: Operand) -> None:
         """Record a finding and go on. `where`: the reporting function, by default the caller's."""
-        where = where or calling_function(2)
+        where = where or calling_function(1)
         self.reports.append(Report(id, text, where, tuple(thing.label() for thing in objects)))
 
     def note(self, kind: str, *about: Any) -> None:
@@ -412,6 +440,11 @@ class Machine:
     def notes(self) -> list[Note]:
         """All notes so far."""
         return [Note._make(note) for note in self._notes]
+
+    @property
+    def switches(self) -> list[Switch]:
+        """All changes of turn so far."""
+        return [Switch._make(switch) for switch in self._switches]
 
     def subscribe(self, kind: str, tell: Callable[[Note], None]) -> None:
         self._subscribers.setdefault(kind, []).append(tell)
@@ -431,7 +464,8 @@ class Machine:
 
     def trace_hash(self) -> str:
         """SHA-256 over (task, point, operand, result) of every step so far."""
-        return sha256(array("q", self.log).tobytes()).hexdigest()
+        # One call that takes them all: array("q", log) converts them one by one, 9 times slower.
+        return sha256(pack(f"{len(self.log)}q", *self.log)).hexdigest()
 
     def events(self, since: int = 0) -> Iterator[Event]:
         """The log, decoded, a step at a time, from a place in it (a note's log_at) on."""
@@ -466,25 +500,7 @@ def decode(log: Sequence[int], since: int = 0) -> Iterator[Event]:
 
 def calling_function(depth: int = 1) -> str:
     """`mm/rmap.py:try_to_unmap_one` of the function `depth` frames above the caller."""
-    code = sys._getframe(depth + 1).f_code
-    return YIELD.in_function(code).name.split(" ", 1)[0]
-
-
-def _mark(primitive: Primitive, task: Task) -> None:
-    step(primitive, task)
-
-
-def _spawn(
-    machine: Machine, functions: Sequence[Callable[[], Any]], names: Sequence[str]
-) -> list[Task]:
-    log = step(SPAWN, machine)
-    tasks = []
-    for at, function in enumerate(functions):
-        cpu = len(machine.tasks) - 1
-        name = names[at] if at < len(names) else f"cpu{cpu}"
-        tasks.append(machine._new_task(name, cpu, function))
-    log.append(len(tasks))
-    return tasks
+    return function_name(calling(depth + 1))
 
 
 def retry_when_changed(*words: tuple[Operand, str]) -> None:

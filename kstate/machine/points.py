@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import PurePath
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from kstate.machine.callers import Code
 
 if TYPE_CHECKING:
     from kstate.machine.machine import Machine
@@ -45,9 +46,10 @@ class Primitive:
         results: how many integers it appends to the log after its point and operand.
         ready: for a primitive that can block: may `task` take this step on `operand` now?
         holders: for a primitive that can block: whom would it wait for?
+        used_by: who uses it, where that is always the same; else whoever calls it.
     """
 
-    __slots__ = ("access", "holders", "name", "points", "ready", "results", "word")
+    __slots__ = ("access", "holders", "name", "points", "ready", "results", "used_by", "word")
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Primitive:
         results: int = 0,
         ready: Ready | None = None,
         holders: Holders | None = None,
+        used_by: Code | None = None,
     ) -> None:
         self.name = name
         self.word = word
@@ -65,17 +68,22 @@ class Primitive:
         self.results = results
         self.ready = ready
         self.holders = holders
+        self.used_by = used_by
         self.points: dict[str, Point] = {}
 
     def __str__(self) -> str:
         return f"{self.name}({self.word})"
 
-    def in_function(self, code: CodeType) -> Point:
-        """The point of this primitive in `code`, made on first use.
+    def in_function(self, caller: Code) -> Point:
+        """The point of this primitive in `caller`, made on first use.
 
         The table is keyed by function name; of two functions with one name the last one met is
         in the table, and the other is found again among all points."""
-        name = f"{_where(code)} {self}"
+        code = self.used_by or caller
+        point = self.points.get(code.co_name)
+        if point is not None and point.code is code:
+            return point
+        name = f"{function_name(code)} {self}"
         point = _POINT_BY_NAME.get(name)
         if point is None or point.code is not code:
             point = Point(name, self, code)
@@ -88,16 +96,19 @@ class Primitive:
 
 
 class Point:
-    """A primitive in a function. `number` is 62 bits of the name's SHA-256: the same everywhere."""
+    """A primitive in a function. `number` is 62 bits of the name's SHA-256: the same everywhere.
 
-    __slots__ = ("code", "function", "name", "number", "primitive")
+    logged: the number again, untyped: compiled code makes a new object of an int at every use."""
 
-    def __init__(self, name: str, primitive: Primitive, code: CodeType) -> None:
+    __slots__ = ("code", "function", "logged", "name", "number", "primitive")
+
+    def __init__(self, name: str, primitive: Primitive, code: Code) -> None:
         self.name = name
         self.primitive = primitive
         self.code = code
         self.function = code.co_name
         self.number = int.from_bytes(sha256(name.encode()).digest()[:8], "big") >> 2
+        self.logged: Any = self.number
 
     def __str__(self) -> str:
         return self.name
@@ -125,7 +136,7 @@ def points_met() -> list[Point]:
     return [_POINT_BY_NAME[name] for name in sorted(_POINT_BY_NAME)]
 
 
-def _where(code: CodeType) -> str:
+def function_name(code: Code) -> str:
     """`mm/rmap.py:try_to_unmap_one`: the file relative to kstate, or its bare name elsewhere."""
     parts = PurePath(code.co_filename).parts
     in_folder = parts[-3:-2] == ("kstate",) and parts[-2] in KERNEL_FOLDERS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from kstate.machine.choices import Choices
@@ -12,15 +12,21 @@ if TYPE_CHECKING:
 UNLIMITED = 1 << 40
 
 
-class Turn(NamedTuple):
+class Turn:
     """`task` runs for `steps` steps unasked, less if it blocks or ends.
 
     until_wake: also ask when a step of this turn may have made a blocked task ready (a scheduler
     that works by priorities wants that, the others do not)."""
 
-    task: Task
-    steps: int = UNLIMITED
-    until_wake: bool = False
+    __slots__ = ("steps", "task", "until_wake")
+
+    def __init__(self, task: Task, steps: int = UNLIMITED, until_wake: bool = False) -> None:
+        self.task = task
+        self.steps = steps
+        self.until_wake = until_wake
+
+    def __repr__(self) -> str:
+        return f"Turn({self.task}, {self.steps}, {self.until_wake})"
 
 
 class Scheduler(Protocol):

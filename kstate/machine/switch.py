@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import greenlet
 
+from kstate.machine.callers import RUNNING, Code
+from kstate.machine.compiled import COMPILED
 from kstate.machine.endings import TaskKilled
 from kstate.machine.points import Operand, Primitive
 
@@ -23,7 +25,11 @@ def step(primitive: Primitive, operand: Operand) -> list[int]:
     call, who goes on. What is about to happen is logged; a primitive that has a result appends it
     to the log this returns. The point's function is whoever called the primitive.
     """
-    code = _frame(2).f_code
+    if COMPILED:
+        functions = RUNNING.functions
+        code: Code = functions[-1] if functions else primitive.used_by or _frame(0).f_code
+    else:
+        code = _frame(2).f_code
     try:
         point = primitive.points[code.co_name]
     except KeyError:
@@ -35,8 +41,8 @@ def step(primitive: Primitive, operand: Operand) -> list[int]:
     machine.left = left
     if left < 0:
         machine.ask(point, operand)
-    log = machine.log
-    log.append(point.number)
+    log: list[Any] = machine.log
+    log.append(point.logged)
     log.append(operand.id)
     return log
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kstate.machine.callers import Function
     from kstate.machine.machine import Machine
     from kstate.machine.points import Operand, Point
     from kstate.machine.switch import Context
@@ -18,6 +19,7 @@ class Task:
     preempt_count: spinlocks held; it may not sleep while this is not 0.
     irqs_off: nesting of irq-disabling locks. rcu_depth: nesting of RCU read sections.
     watched: what `retry_when_changed` waits for: (object, private slot, value it saw).
+    functions: those it is inside of, where they are compiled; see callers.py.
     lent: its CPU is running somebody else's work, see `borrow_cpu`.
     """
 
@@ -26,6 +28,7 @@ class Task:
         "cpu",
         "ended",
         "function",
+        "functions",
         "id",
         "index",
         "irqs_off",
@@ -49,6 +52,7 @@ class Task:
         self.name = name
         self.cpu = cpu
         self.function = function
+        self.functions: list[Function] = []
         self.context: Context | None = None
         self.point: Point | None = None
         self.operand: Operand = self

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from kstate.flags import MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
 from kstate.machine import spin_lock_irq, spin_unlock_irq
-from kstate.mm import migrate, page_alloc, swap, util
+from kstate.mm import balloon_compaction, migrate, page_alloc, swap, util
 from kstate.pageflags import (
     ClearPageLRU,
     PageLRU,
@@ -58,12 +58,14 @@ def compact_zone(k: Kernel, zone: Zone) -> int:
 
 
 def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page]:
-    """Take one page off the LRU, if it is on it and nobody has pinned it.
+    """Take one page off the LRU, if it is on it and nobody has pinned it; or out of the balloon.
 
     Source:   mm/compaction.c isolate_migratepages_block(), v4.3.
     Context:  takes lru_lock; the page is looked at without a reference first.
     """
-    if not PageLRU(page) or page.nr_pages > 1:
+    if not PageLRU(page):
+        return isolate_balloon_page(k, page)
+    if page.nr_pages > 1:
         return []
     if util.page_mapping(k, page) is None and page_count(page) > page_mapcount(page):
         return []  # an anonymous page that somebody has pinned would not move
@@ -79,6 +81,19 @@ def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page
         taken.append(page)
     spin_unlock_irq(zone.lru_lock)
     return taken
+
+
+def isolate_balloon_page(k: Kernel, page: Page) -> list[Page]:
+    """A page off the LRU may be a balloon's, and then it can be moved too.
+
+    Source:   mm/compaction.c isolate_migratepages_block(), acct_isolated(), v4.3.
+    """
+    if not balloon_compaction.balloon_page_movable(page):
+        return []
+    if not balloon_compaction.balloon_page_isolate(k, page):
+        return []
+    page.zone.stat[NR_ISOLATED_FILE] += 1
+    return [page]
 
 
 def compaction_alloc(k: Kernel, cc: CompactControl) -> Page | None:

@@ -28,6 +28,7 @@ from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
     PageDirty,
+    PageHuge,
     PageReclaim,
     PageSwapBacked,
     PageUptodate,
@@ -122,7 +123,9 @@ def add_to_page_cache_locked(k: Kernel, mapping: AddressSpace, page: Page, index
     Left out: shadow entries.
     """
     set_page_locked(page)
-    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    error, memcg = 0, None
+    if not PageHuge(page):
+        error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
     if error:
         clear_page_locked(page)
         return error
@@ -138,9 +141,11 @@ def add_to_page_cache_locked(k: Kernel, mapping: AddressSpace, page: Page, index
         put_page_testzero(page)
         return EEXIST
     radix_tree_store(mapping, index, page)
-    page.zone.stat[NR_FILE_PAGES] += 1
+    if not PageHuge(page):
+        page.zone.stat[NR_FILE_PAGES] += 1
     spin_unlock_irq(mapping.tree_lock)
-    memcontrol.mem_cgroup_commit_charge(page, memcg)
+    if not PageHuge(page):
+        memcontrol.mem_cgroup_commit_charge(page, memcg)
     return 0
 
 

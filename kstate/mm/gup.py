@@ -24,7 +24,7 @@ from kstate.flags import (
     VM_WRITE,
 )
 from kstate.machine import down_read, spin_lock, spin_unlock, up_read
-from kstate.mm import memory, migrate, mlock, mmap, page_writeback, swap
+from kstate.mm import hugetlb, memory, migrate, mlock, mmap, page_writeback, swap
 from kstate.pageflags import PageDirty, get_page, trylock_page, unlock_page
 from kstate.structs import MIGRATION, NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
 
@@ -39,9 +39,11 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
               FOLL_MIGRATION waits for a migration to end.
     Returns:  None: not present, a migration entry, or not writable with FOLL_WRITE. An errno:
               FOLL_DUMP met the zero page, or nothing at all in an anonymous vma.
-    Left out: huge pages, NUMA hinting. In v4.4 FOLL_MLOCK is a flag of its own;
+    Left out: transparent huge pages, NUMA hinting. In v4.4 FOLL_MLOCK is a flag of its own;
               populate always passes both.
     """
+    if vma.hugetlb:
+        return hugetlb.follow_huge_pmd(k, vma, address, flags)
     mm = vma.vm_mm
     pte = memory.pte_offset(mm, address)
     spin_lock(mm.page_table_lock)

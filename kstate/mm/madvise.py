@@ -14,7 +14,8 @@ def madvise_dontneed(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
     Source:   mm/madvise.c SYSCALL madvise(), madvise_dontneed(), v4.3.
     Context:  process context; mmap_sem held for read.
     Args:     start, end: page numbers.
-    Returns:  0; -EINVAL: a vma is VM_LOCKED; -ENOMEM: part is not mapped (the rest is done).
+    Returns:  0; -EINVAL: a vma is VM_LOCKED or huge; -ENOMEM: part is not mapped (the rest is
+              done).
     """
     unmapped_error = 0
     down_read(mm.mmap_sem)
@@ -30,7 +31,7 @@ def madvise_dontneed(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
             if at >= end:
                 break
         upto = min(vma.vm_end, end)
-        if vma.vm_flags & VM_LOCKED:
+        if vma.hugetlb or vma.vm_flags & VM_LOCKED:
             up_read(mm.mmap_sem)
             return EINVAL
         memory.zap_page_range(k, vma, at, upto)

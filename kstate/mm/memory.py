@@ -25,6 +25,7 @@ from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_rea
 from kstate.mm import (
     filemap,
     huge_memory,
+    hugetlb,
     ksm,
     memcontrol,
     migrate,
@@ -95,6 +96,8 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
               half-way has changed.
     Left out: NUMA hinting (see do_huge_pmd_numa_page), userfaultfd.
     """
+    if vma.hugetlb:
+        return hugetlb.hugetlb_fault(k, vma, address, flags)
     pte = pte_offset(vma.vm_mm, address)
     entry = pte.value
     if entry.kind == NONE:
@@ -572,8 +575,11 @@ def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> Non
     Source:   mm/memory.c copy_page_range(), copy_pte_range(), copy_one_pte(), v4.3.
     Context:  both mmap_sems held for write; takes both ptls, the child's first.
     Bugs:     BUG: a migration entry whose page is not locked.
-    Left out: breaks for waiters; hugetlb.
+    Left out: breaks for waiters.
     """
+    if parent.hugetlb:
+        hugetlb.copy_hugetlb_page_range(k, child, parent)
+        return
     if parent.anon_vma is None:
         return  # faults will fill it in
     src, dst = parent.vm_mm, child.vm_mm
@@ -669,6 +675,8 @@ def unmap_page_range(
     Returns:  the gathered pages: their references are to be dropped once the TLB is flushed.
     Bugs:     BUG: a migration entry whose page is not locked. Reports Bad page map.
     """
+    if vma.hugetlb:
+        return hugetlb.__unmap_hugepage_range(k, vma, start, end)
     mm = vma.vm_mm
     gathered: list[Page] = []
     force_flush = False
@@ -745,7 +753,8 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     mapping = vma.vm_file
     if mapping is None:
         return not vm_flags & VM_SOFTDIRTY
-    return not mapping.shmem or not vm_flags & VM_SOFTDIRTY
+    told_of_writes = not mapping.shmem and mapping.fs != "hugetlbfs"
+    return told_of_writes or not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:

@@ -50,8 +50,10 @@ from kstate.machine import (
     up_read,
 )
 from kstate.mm import (
+    balloon_compaction,
     gup,
     huge_memory,
+    hugetlb,
     ksm,
     memcontrol,
     memory,
@@ -72,7 +74,9 @@ from kstate.pageflags import (
     ClearPageSwapCache,
     PageAnon,
     PageAnonNotKsm,
+    PageBalloon,
     PageDirty,
+    PageHuge,
     PagePrivate,
     PageReferenced,
     PageSwapBacked,
@@ -107,6 +111,7 @@ from kstate.pageflags import (
     wait_on_page_writeback,
 )
 from kstate.patches import (
+    FIX_BALLOON_NEWPAGE,
     FIX_THP_UNDO_READ_ONLY,
     MUT_7B,
     MUT_7C,
@@ -176,8 +181,14 @@ def putback_movable_pages(k: Kernel, pages: list[Page]) -> None:
     Source:   mm/migrate.c putback_movable_pages(), v4.3.
     """
     for page in pages:
+        if PageHuge(page):
+            hugetlb.putback_active_hugepage(k, page)
+            continue
         page.zone.stat[vmscan.isolated_counter(page)] -= 1
-        vmscan.putback_lru_page(k, page)
+        if PageBalloon(page):
+            balloon_compaction.balloon_page_putback(k, page)
+        else:
+            vmscan.putback_lru_page(k, page)
 
 
 def remove_migration_pte(k: Kernel, new: Page, vma: VmAreaStruct, address: int, old: Page) -> int:
@@ -196,7 +207,13 @@ def remove_migration_pte(k: Kernel, new: Page, vma: VmAreaStruct, address: int, 
     get_page(new)
     writable = vma.prot_write or (entry.write and bool(vma.vm_flags & VM_WRITE))
     set_pte_at(pte, PteVal(PRESENT, new, write=writable, soft_dirty=entry.soft_dirty))
-    if PageAnon(new):
+    anon = PageAnon(new)
+    if PageHuge(new):
+        if anon:
+            rmap.hugepage_add_anon_rmap(new, vma, address)
+        else:
+            rmap.page_dup_rmap(new)
+    elif anon:
         rmap.page_add_anon_rmap(new, vma, address)
     else:
         rmap.page_add_file_rmap(new)
@@ -314,6 +331,39 @@ def migrate_page_move_mapping(
         local_irq_enable(k.machine)
     else:
         spin_unlock_irq(mapping.tree_lock)
+    return MIGRATEPAGE_SUCCESS
+
+
+def migrate_huge_page_move_mapping(
+    k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page
+) -> int:
+    """Let newpage take page's place in its hugetlbfs file.
+
+    Source:   mm/migrate.c migrate_huge_page_move_mapping(), v4.3.     Patches: P11.
+    Context:  both pages locked, page unmapped; takes tree_lock.
+    Returns:  as migrate_page_move_mapping.
+    Bugs:     BUG, of ours: no mapping. v4.3 has a branch for that, which nothing can reach: such
+              a page goes to migrate_page().
+    """
+    if mapping is None:
+        BUG("bug-hugetlb-null-mapping", "migrate_huge_page_move_mapping() without a mapping")
+        return EAGAIN
+    expected = 2 + page_private_refs(page)
+    spin_lock_irq(mapping.tree_lock)
+    index = util.page_index(k, page, mapping)
+    if page_count(page) != expected or radix_tree_lookup(mapping, index) is not page:
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
+    if not page_freeze_refs(page, expected):
+        spin_unlock_irq(mapping.tree_lock)
+        return EAGAIN
+    if P11 in k.patches:
+        newpage.index = page.index
+        newpage.mapping = page.mapping
+    get_page(newpage)
+    radix_tree_store(mapping, index, newpage)
+    page_unfreeze_refs(page, expected - 1)
+    spin_unlock_irq(mapping.tree_lock)
     return MIGRATEPAGE_SUCCESS
 
 
@@ -530,7 +580,9 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     if P11 not in k.patches:
         take_over_identity(k, newpage, page)
     mapping = util.page_mapping(k, page)
-    if mapping is not None and not mapping.has_migratepage:
+    if mapping is not None and PageHuge(page):
+        rc = hugetlb.hugetlbfs_migrate_page(k, mapping, newpage, page)
+    elif mapping is not None and not mapping.has_migratepage:
         rc = fallback_migrate_page(k, mapping, newpage, page, mode)
     elif mapping is not None and mapping.fs == "ext2":
         rc = buffer_migrate_page(k, mapping, newpage, page, mode)
@@ -579,7 +631,7 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
     Context:  page isolated; takes its lock, and newpage's with P07.
     Returns:  0; -EAGAIN: try again; -EBUSY: under writeback.
     Bugs:     VM_BUG (P09): a mapped anonymous page without anon_vma.
-    Left out: balloon pages.
+    Left out: transparent huge pages.
     """
     rc = EAGAIN
     if not trylock_page(page):
@@ -607,6 +659,13 @@ def __unmap_and_move(k: Kernel, page: Page, newpage: Page, force: bool, mode: in
                 _put(anon_vma)
             unlock_page(page)
             return rc
+    if PageBalloon(page):
+        rc = balloon_compaction.balloon_page_migrate(k, newpage, page)
+        if P07 in k.patches:
+            unlock_page(newpage)
+        _put(anon_vma)
+        unlock_page(page)
+        return rc
     page_was_mapped = orphan = False
     if page.mapping is None:
         orphan = page_private_refs(page) != 0
@@ -651,16 +710,18 @@ def unmap_and_move(
 ) -> tuple[int, int]:
     """Migrate one page of a list.
 
-    Source:   mm/migrate.c unmap_and_move(), v4.3.    Patches: P06, P11, 8bdd63809160.
+    Source:   mm/migrate.c unmap_and_move(), v4.3.
+                                      Patches: P06, P11, 8bdd63809160, fix:balloon-newpage.
     Context:  page isolated by the caller.
     Returns:  (rc, status): rc as __unmap_and_move, or -ENOMEM; where it is not -EAGAIN the page is
               off the list. status: the node it is on now, or rc.
-    Left out: balloon pages, soft offlining.
+    Left out: soft offlining.
     """
     newpage = get_new_page(page)
     if newpage is None:
         return ENOMEM, ENOMEM
     was_mlocked = page._flags & PG_mlocked != 0
+    balloon = PageBalloon(page)  # cannot change while it is isolated
     k.machine.note("migration-begin", page, newpage)
     rc = 0
     # With one reference it was freed under us. One that will not be split counts as migrated.
@@ -678,14 +739,94 @@ def unmap_and_move(
         unused = put_new_page is not None
     else:
         unused = rc != MIGRATEPAGE_SUCCESS and put_new_page is not None
+    if FIX_BALLOON_NEWPAGE not in k.patches:
+        balloon = PageBalloon(newpage)  # if nobody has moved it on, or deflated, since its unlock
     if unused and put_new_page is not None:
         if P11 not in k.patches:
             if C_8bdd63809160 in k.patches:
                 ClearPageSwapBacked(newpage)
         put_new_page(newpage)
+    elif balloon:
+        swap.put_page(k, newpage)  # the balloon has a reference of its own
     else:
         vmscan.putback_lru_page(k, newpage)
     return rc, status
+
+
+def unmap_and_move_huge_page(
+    k: Kernel,
+    get_new_page: NewPage,
+    put_new_page: FreePage | None,
+    hpage: Page,
+    force: bool,
+    mode: int,
+) -> tuple[int, int]:
+    """Migrate one huge page of a list.
+
+    Source:   mm/migrate.c unmap_and_move_huge_page(), v4.3.   Patches: P06.
+    Context:  page isolated by the caller.
+    Returns:  as unmap_and_move.
+    Left out: sizes of huge pages that cannot be migrated, the hugetlb cgroup.
+    """
+    new_hpage = get_new_page(hpage)
+    if new_hpage is None:
+        return ENOMEM, ENOMEM
+    k.machine.note("migration-begin", hpage, new_hpage)
+    rc = unmap_and_move_locked_huge_page(k, hpage, new_hpage, force, mode)
+    if P06 in k.patches:
+        if rc == MIGRATEPAGE_SUCCESS:
+            put_new_page = None
+    k.machine.note("migration-end", hpage, new_hpage, rc, False, None)
+    if rc != EAGAIN:
+        hugetlb.putback_active_hugepage(k, hpage)
+    if P06 in k.patches:
+        unused = put_new_page is not None
+    else:
+        unused = rc != MIGRATEPAGE_SUCCESS and put_new_page is not None
+    status = rc if rc else new_hpage.zone.node
+    if unused and put_new_page is not None:
+        put_new_page(new_hpage)
+    else:
+        hugetlb.putback_active_hugepage(k, new_hpage)
+    return rc, status
+
+
+def unmap_and_move_locked_huge_page(
+    k: Kernel, hpage: Page, new_hpage: Page, force: bool, mode: int
+) -> int:
+    """Lock, unmap, move, map again: of a huge page.
+
+    Source:   mm/migrate.c unmap_and_move_huge_page(), from the page lock to its unlock, v4.3.
+                                               Patches: P07, P08.
+    Context:  as __unmap_and_move.             Returns: 0, or -EAGAIN.
+    """
+    rc = EAGAIN
+    if not trylock_page(hpage):
+        if not force or mode != MIGRATE_SYNC:
+            return rc
+        lock_page(hpage)
+    anon_vma = rmap.page_get_anon_vma(k, hpage) if PageAnon(hpage) else None
+    if P07 in k.patches:
+        if not trylock_page(new_hpage):
+            _put(anon_vma)
+            unlock_page(hpage)
+            return rc
+    page_was_mapped = page_mapped(hpage)
+    if page_was_mapped:
+        rmap.try_to_unmap(k, hpage, TTU_MIGRATION | TTU_IGNORE_MLOCK | TTU_IGNORE_ACCESS)
+    if not page_mapped(hpage):
+        rc = move_to_new_page(k, new_hpage, hpage, page_was_mapped, mode)
+    if page_was_mapped:
+        if P08 in k.patches:
+            remove_migration_ptes(k, hpage, new_hpage if rc == MIGRATEPAGE_SUCCESS else hpage)
+        else:
+            if rc != MIGRATEPAGE_SUCCESS:
+                remove_migration_ptes(k, hpage, hpage)
+    if P07 in k.patches:
+        unlock_page(new_hpage)
+    _put(anon_vma)
+    unlock_page(hpage)
+    return rc
 
 
 def migrate_pages(
@@ -711,7 +852,8 @@ def migrate_pages(
             break
         retry_count = 0
         for page in list(pages):
-            rc, status = unmap_and_move(k, get_new_page, put_new_page, page, attempt > 2, mode)
+            move = unmap_and_move_huge_page if PageHuge(page) else unmap_and_move
+            rc, status = move(k, get_new_page, put_new_page, page, attempt > 2, mode)
             if rc == ENOMEM:
                 _count(k, succeeded, failed)
                 return rc, statuses
@@ -752,13 +894,20 @@ def sys_move_pages(k: Kernel, mm: MmStruct, address: int, node: int, move_all: b
     if pages:
         moved = pages[0]
         error, statuses = migrate_pages(
-            k, pages, lambda page: page_alloc.alloc_page_node(k, node), None, MIGRATE_SYNC
+            k, pages, lambda page: new_page_node(k, page, node), None, MIGRATE_SYNC
         )
         status = statuses.get(moved.pfn, status)
         if error:
             putback_movable_pages(k, pages)
     up_read(mm.mmap_sem)
     return error if error < 0 else status
+
+
+def new_page_node(k: Kernel, page: Page, node: int) -> Page | None:
+    """new_page_t: a page of the node, as huge as the old one. Source: mm/migrate.c, v4.3."""
+    if PageHuge(page):
+        return hugetlb.alloc_huge_page_node(k, node)
+    return page_alloc.alloc_page_node(k, node)
 
 
 def _isolate_for_move(
@@ -779,6 +928,10 @@ def _isolate_for_move(
         status = node
     elif not move_all and page_mapcount(page) > 1:
         status = EACCES
+    elif PageHuge(page):
+        status = EACCES  # what was to be said above; told where it cannot be isolated
+        if hugetlb.isolate_huge_page(k, page):
+            pages.append(page)
     else:
         status = vmscan.isolate_lru_page(k, page)
         if status == 0:

@@ -52,9 +52,10 @@ def mprotect_fixup(
     Source:   mm/mprotect.c mprotect_fixup(), v4.3.            Patches: cc:split-store.
     Context:  mmap_sem held for write.
     Returns:  the vma that now covers the range.
+    Left out: huge mappings, which stay as they are.
     """
     oldflags = vma.vm_flags
-    if newflags == oldflags:
+    if newflags == oldflags or vma.hugetlb:
         return vma
     merged = mmap.vma_merge(k, vma, start, end, newflags)
     if merged is not None:

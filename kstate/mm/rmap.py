@@ -52,6 +52,7 @@ from kstate.mm.debug import BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     PageAnon,
     PageAnonNotKsm,
+    PageHuge,
     PageMlocked,
     PageSwapCache,
     SetPageSwapBacked,
@@ -345,7 +346,7 @@ def page_check_address(
             return None  # the walk ends where a page table would begin
     pte = memory.pte_offset(vma.vm_mm, address)
     if FIX_PEEK_UNDER_PTL not in k.patches:
-        if not sync and pte.value.kind != PRESENT:
+        if not sync and not PageHuge(page) and pte.value.kind != PRESENT:
             return None
     spin_lock(pte.lock)
     value = pte.value
@@ -421,6 +422,33 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
     __page_set_anon_rmap(page, vma, address, True)
 
 
+def hugepage_add_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
+    """One mapping more of a private huge page.
+
+    Source:   mm/rmap.c hugepage_add_anon_rmap(), v4.3.
+    Context:  ptl held, page locked.           Bugs: BUG: page not locked; no anon_vma.
+    """
+    locked = page._flags & PG_locked != 0
+    BUG_ON(not locked, "bug-hugepage-anon-rmap-unlocked", "!PageLocked(page)")
+    if atomic_inc_and_test_mapcount(page):
+        __page_set_anon_rmap(page, vma, address, False)
+
+
+def hugepage_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
+    """The first mapping of a private huge page.
+
+    Source:   mm/rmap.c hugepage_add_new_anon_rmap(), v4.3.    Context: ptl held.
+    Bugs:     BUG: the address is outside the vma; no anon_vma.
+    """
+    BUG_ON(
+        not vma.vm_start <= address < vma.vm_end,
+        "bug-hugepage-new-anon-rmap-address",
+        "address < vma->vm_start || address >= vma->vm_end",
+    )
+    atomic_inc_and_test_mapcount(page)
+    __page_set_anon_rmap(page, vma, address, True)
+
+
 def page_add_file_rmap(page: Page) -> None:
     """One mapping more of a file page. Source: mm/rmap.c, v4.3. Context: ptl held."""
     memcg = memcontrol.mem_cgroup_begin_page_stat(page)
@@ -441,6 +469,8 @@ def page_remove_rmap(k: Kernel, page: Page) -> None:
         return
     if not atomic_add_negative_mapcount(page):
         return
+    if PageHuge(page):
+        return  # counted nowhere, Mlocked never
     page.zone.stat[NR_ANON_PAGES] -= page.nr_pages
     if C_e6c509f85455 in k.patches:
         if PageMlocked(page):
@@ -455,7 +485,7 @@ def page_remove_file_rmap(k: Kernel, page: Page) -> None:
               cleared.
     """
     memcg = memcontrol.mem_cgroup_begin_page_stat(page)
-    if atomic_add_negative_mapcount(page):
+    if atomic_add_negative_mapcount(page) and not PageHuge(page):
         page.zone.stat[NR_FILE_MAPPED] -= 1
         memcontrol.mem_cgroup_update_page_stat(memcg, MEM_CGROUP_STAT_FILE_MAPPED, -1)
         if C_e6c509f85455 in k.patches:

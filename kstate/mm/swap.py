@@ -30,7 +30,7 @@ from kstate.machine import (
     spin_lock_irq,
     spin_unlock_irq,
 )
-from kstate.mm import memcontrol, page_alloc
+from kstate.mm import hugetlb, memcontrol, page_alloc
 from kstate.mm.debug import VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageActive,
@@ -39,6 +39,7 @@ from kstate.pageflags import (
     ClearPageUnevictable,
     PageActive,
     PageDirty,
+    PageHuge,
     PageLRU,
     PageReferenced,
     PageSwapBacked,
@@ -352,10 +353,14 @@ def lru_add_drain_all(k: Kernel) -> None:
 def put_page(k: Kernel, page: Page) -> None:
     """Drop a reference; free the page if it was the last.
 
-    Source:   mm/swap.c put_page(), __put_single_page(), __page_cache_release(), v4.3.
+    Source:   mm/swap.c put_page(), __put_single_page(), put_compound_page(),
+              __page_cache_release(), v4.3.
     Context:  lru_lock not held.
     """
     if put_page_testzero(page):
+        if PageHuge(page):
+            hugetlb.free_huge_page(k, page)
+            return
         if PageLRU(page):
             zone = page.zone
             spin_lock_irq(zone.lru_lock)
@@ -371,12 +376,18 @@ def release_pages(k: Kernel, pages: list[Page]) -> None:
 
     Source:   mm/swap.c release_pages(), v4.3.
     Context:  lru_lock not held; it is kept across pages of one zone.
-    Left out: compound pages, the limit on how long lru_lock is held.
+    Left out: the limit on how long lru_lock is held.
     """
     to_free: list[Page] = []
     zone: Zone | None = None
     for page in pages:
         if not put_page_testzero(page):
+            continue
+        if PageHuge(page):
+            if zone is not None:
+                spin_unlock_irq(zone.lru_lock)
+                zone = None
+            hugetlb.free_huge_page(k, page)
             continue
         if PageLRU(page):
             if page.zone is not zone:

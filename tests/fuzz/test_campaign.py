@@ -18,13 +18,13 @@ from fuzz.prog.mutate import mutate
 from fuzz.replay import replay_file
 from fuzz.run import run
 from fuzz.sample import sample
-from fuzz.schedulers import expand, make_scheduler
+from fuzz.schedulers import Profile, expand, make_scheduler
 from fuzz.turns import write_down
 
 
 def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: Path) -> None:
     """The seed and the number of runs are fixed, so what it finds is too."""
-    driver = Driver(Options("v4.3", 6, runs_max=12_000, crashes=tmp_path))
+    driver = Driver(Options("v4.3", 1, runs_max=12_000, crashes=tmp_path))
     found = [event for event in driver.events() if isinstance(event, Found)]
     assert {"nr-mlock-mismatch", "pool-leak"} <= set(driver.status.counts)
     folders = sorted(path for path in tmp_path.iterdir())
@@ -111,7 +111,7 @@ def test_every_mutation_of_a_valid_program_is_valid_and_runs() -> None:
 
 def test_sampling_counts_hits_and_says_when_the_first_came() -> None:
     program = read_program(races_folder() / "7a.prog")
-    spelling = expand("pct(depth=2)", lambda: 100)
+    spelling = expand("pct(depth=2)", lambda: Profile(100))
     result = sample(program, "v4.3", spelling, 1500, 0)
     assert 0 < result.hits < 1500
     assert result.findings["bug-newpage-trylock"] == result.hits
@@ -124,11 +124,11 @@ def test_sampling_counts_hits_and_says_when_the_first_came() -> None:
 def test_schedulers_are_spelled_canonically() -> None:
     from fuzz.prog import ProgError
 
-    assert expand("pct", lambda: 212) == "pct(depth=3,steps=212)"
-    assert expand("random_walk( run=4 )", lambda: 0) == "random_walk(run=4)"
+    assert expand("pct", lambda: Profile(212)) == "pct(depth=3,steps=212)"
+    assert expand("random_walk( run=4 )", lambda: Profile(1)) == "random_walk(run=4)"
     for wrong in ("pct(depth=0)", "pct(colour=1)", "lottery", "pct(depth=3"):
         with pytest.raises(ProgError):
-            expand(wrong, lambda: 1)
+            expand(wrong, lambda: Profile(1))
     with pytest.raises(ProgError, match="not expanded"):
         make_scheduler("pct(depth=2)")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.corpus import races_folder
+from fuzz.schedulers import SAMPLERS
 
 RACES = races_folder()
 LEAK = RACES / "2b-i-munlock.prog"
@@ -77,6 +78,10 @@ def test_bad_usage_is_refused_in_one_line(tmp_path: Path) -> None:
     refused(kfuzz("sample", LEAK, "--scheduler", "dice", "--runs", "1"), "unknown scheduler")
     refused(kfuzz("replay", LEAK, "--expect", "nonsense"), "unknown finding")
     refused(kfuzz("bench", "nonsense"), "unknown bench")
+    refused(kfuzz("bench", "steps", "--salt", "2"), "--salt is for")
+    refused(kfuzz("sample", LEAK, "--scheduler", "urw(events=0)", "--runs", "1"), "events is")
+    refused(kfuzz("sample", LEAK, "--scheduler", "all(depth=3)", "--runs", "1"), "unknown")
+    refused(kfuzz("pairs", "--kernel", "v9"), "must begin with")
     refused(kfuzz("minimize", LEAK, "--kernel", "v4.4+70feee0e1ef3"), "shows nothing")
     refused(kfuzz("minimize", LEAK, "-o", tmp_path / "no" / "where.prog"), "No such file")
 
@@ -155,7 +160,7 @@ def test_lists_are_text_and_json(command: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     names = [
         "run", "replay", "show", "sample", "minimize", "fmt", "races", "findings", "points", "ops",
-        "bench", "patch", "locks", "bisect",
+        "bench", "patch", "locks", "bisect", "pairs",
     ]  # fmt: skip
     for name in names:
         result = kfuzz(name, "--help")
@@ -170,6 +175,66 @@ def test_show_draws_a_column_a_cpu() -> None:
     assert "mlock_vma_page()" in text
     assert "// mlocked-page-leak" in text
     assert "left before test_and_set_bit(flags.mlocked)" in text
+
+
+def test_sample_all_compares_every_sampler_on_every_finding() -> None:
+    arguments = ("sample", LEAK, "--scheduler", "all", "--runs", 70)
+    result = kfuzz(*arguments, "--json")
+    assert result.returncode == 1
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    names = [record["scheduler"].partition("(")[0] for record in records]
+    assert names == [name.partition("(")[0] for name in SAMPLERS]
+    for record in records:
+        assert set(record["intervals"]) == set(record["findings"]) == set(record["expected_runs"])
+        low, high = record["interval"]
+        assert low <= record["hits"] / 70 <= high
+        assert high - low < 0.25
+        for id, count in record["findings"].items():
+            assert record["expected_runs"][id] == 70 / count
+    text = kfuzz(*arguments)
+    assert text.returncode == 1
+    ids = {id for record in records for id in record["findings"]}
+    assert "nr-mlock-mismatch" in ids
+    for id in ids:
+        block = text.stdout.partition(f"\n{id}\n")[2].splitlines()[: len(SAMPLERS)]
+        assert [line.split("  ")[1] for line in block] == list(SAMPLERS)
+    assert (
+        kfuzz("sample", LEAK, "--scheduler", "pos", "--runs", 2, "--kernel", "v4.4").returncode == 0
+    )
+
+
+def test_sample_tells_progress_on_stderr_and_what_is_complete_on_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fuzz", "sample", str(LEAK), "--scheduler", "random_walk",
+         "--runs", "10000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "of 10000000 runs" in process.stderr.readline()
+    os.kill(process.pid, signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert out == ""
+
+
+def test_pairs_lists_measured_conflicts_the_rarest_first_and_always_the_same() -> None:
+    result = kfuzz("pairs", "--runs", 60, "--json")
+    assert result.returncode == 0
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    pairs = [record for record in records if record["event"] == "pair"]
+    shares = [record["conflicting"] / record["states"] for record in pairs]
+    assert shares == sorted(shares)
+    assert all(len(record["points"]) == len(record["operations"]) == 2 for record in pairs)
+    assert {record["operation"] for record in records if record["event"] == "operation"} >= {
+        "munlock",
+        "exit",
+    }
+    assert kfuzz("pairs", "--runs", 60, "--json").stdout == result.stdout
+    text = kfuzz("pairs", "--runs", 60, "--rows", 2).stdout.splitlines()
+    assert len(text) == 2 + 2 * 3
 
 
 def test_minimize_and_fmt_write_what_replays(tmp_path: Path) -> None:
@@ -189,6 +254,10 @@ def test_run_tells_json_and_keeps_crashes_and_corpus(tmp_path: Path) -> None:
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert events[-1]["event"] == "summary"
     assert {event["event"] for event in events} >= {"finding", "summary"}
+    strategies = events[-1]["strategies"]
+    assert {"growing", "pairing evenly", "pairing by rarity", "pos", "surw"} <= set(strategies)
+    assert all(mine["steps"] > 0 for mine in strategies.values())
+    assert sum(mine["news"] for mine in strategies.values()) == events[-1]["features"]
     assert sorted(path.name for path in crashes.iterdir()) == events[-1]["crashes"]
     assert kfuzz("replay", crashes).returncode == 0
     (corpus / "bad.prog").write_text("nonsense")

@@ -29,8 +29,10 @@ from kstate.flags import (
 from kstate.fs import aio, buffer
 from kstate.machine import KernelBug, Machine
 from kstate.mm import (
+    balloon_compaction,
     filemap,
     huge_memory,
+    hugetlb,
     ksm,
     memcontrol,
     memory,
@@ -446,6 +448,22 @@ def ring_under_writeback(k: Kernel, page: Page) -> None:
     aio.aio_migratepage(k, mapping, page, page, 2)
 
 
+def enqueue_locked(k: Kernel, page: Page) -> None:
+    """Somebody locks a page that was free a moment ago."""
+    page._flags |= PG_locked
+    original = page_alloc.alloc_page
+    page_alloc.alloc_page = lambda k: page  # type: ignore[misc, assignment]
+    try:
+        balloon_compaction.fill_balloon(k)
+    finally:
+        page_alloc.alloc_page = original
+
+
+def mapped_free(k: Kernel, page: Page) -> None:
+    page._mapcount, page._refcount = 1, 0
+    hugetlb.free_huge_page(k, page)
+
+
 def ksm_moves(flags: int, mapping: bool, kpfn: bool) -> Callable[[Kernel, Page], None]:
     """ksm_migrate_page to a second page: with these flags, the same mapping, the right node."""
 
@@ -602,6 +620,23 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
         0, lambda k, p: shmem.shmem_writepage(k, k.files["f0"], p)),
     "bug-shmem-writepage-mapped": in_tmpfs(PG_locked | PG_uptodate, writepage_mapped),
     "vm-bug-move-active-pages": moved_back_active,
+    "bug-hugetlb-null-mapping": lambda k, p: migrate.migrate_huge_page_move_mapping(
+        k, None, p, p),
+    "bug-free-huge-page-count": hugetlb.free_huge_page,
+    "bug-free-huge-page-mapcount": mapped_free,
+    "vm-bug-isolate-huge-page": hugetlb.isolate_huge_page,
+    "vm-bug-putback-huge-page": hugetlb.putback_active_hugepage,
+    "bug-hugepage-anon-rmap-unlocked": lambda k, p: rmap.hugepage_add_anon_rmap(p, vma_of(k), 0),
+    "bug-hugepage-new-anon-rmap-address": lambda k, p: rmap.hugepage_add_new_anon_rmap(
+        p, vma_of(k), 99),
+    "bug-balloon-newpage-trylock": having(
+        PG_locked, lambda k, p: k.__setattr__("patches", frozenset())
+        or balloon_compaction.balloon_page_migrate(k, p, p)),
+    "vm-bug-balloon-migrate-unlocked": lambda k, p: balloon_compaction.balloon_page_migrate(
+        k, p, p),
+    "bug-balloon-enqueue-locked": enqueue_locked,
+    "bug-balloon-dequeue-lost": lambda k, p: balloon_compaction.balloon_page_dequeue(
+        k, balloon_compaction.balloon_device(k)),
 }  # fmt: skip
 # release_pages tests PG_lru without lru_lock and asserts it with: only another CPU could make the
 # two differ, and none may touch a page without references.
@@ -646,6 +681,14 @@ def test_reports_that_are_not_bugs_fire_too() -> None:
 
     machine, _ = in_kernel(mapped_less)
     assert [report.id for report in machine.reports] == ["bad-page-map"]
+
+    def no_balloon(k: Kernel, page: Page) -> None:
+        balloon_compaction.balloon_page_putback(k, page)
+        lock_page(page)
+        balloon_compaction.balloon_page_migrate(k, page, page)
+
+    machine, _ = in_kernel(no_balloon)
+    assert [report.id for report in machine.reports] == ["warn-balloon-not-movable"] * 2
 
 
 def test_a_page_lock_under_a_spin_lock_sleeps_in_atomic_context() -> None:

@@ -130,3 +130,11 @@ def test_a_damaged_race_file_parses_or_fails_in_one_way(data: st.DataObject) -> 
     cut = data.draw(st.integers(0, 20))
     with suppress(ProgError):
         parse(text[:at] + data.draw(st.binary(max_size=8)) + text[at + cut :])
+
+
+def test_every_made_up_program_prints_and_parses_back() -> None:
+    """Arguments of every type are drawn from what the grammar has."""
+    rng = Random(7)
+    for _ in range(2000):
+        program = generate(rng, "v4.4")
+        assert parse(print_program(program)) == program

@@ -22,6 +22,7 @@ from kstate.machine import (
     SpinLock,
     SpinLockClass,
     StepLimit,
+    Turn,
     WaitQueue,
     WaitQueueClass,
     Word,
@@ -302,7 +303,7 @@ def test_yield_at_asks_only_at_matching_points_and_leaves_the_hash_alone() -> No
         def pick(self, runnable, current, steps):  # type: ignore[no-untyped-def]
             if current is not None and current.point is not None:
                 asked.append(current.point.name)
-            return super().pick(runnable, current, steps)._replace(steps=1)
+            return Turn(super().pick(runnable, current, steps).task, 1)
 
     hashes = set()
     for globs in (None, ["*store(counter)"]):

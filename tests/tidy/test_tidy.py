@@ -43,6 +43,8 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.run": {"kstate.machine", "kstate.boot", "kstate.patches", "kstate.structs",
                  "kstate.syscalls", "fuzz.oracles", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.turns": {"kstate.machine", "fuzz.run", "fuzz.prog"},
+    "fuzz.access": {"kstate.machine", "fuzz.run"},
+    "fuzz.pairs": {"kstate.machine", "fuzz.access", "fuzz.run", "fuzz.prog", "fuzz.schedulers"},
     "fuzz.conflict": {"kstate.machine", "fuzz.run", "fuzz.prog"},
     "fuzz.locklog": {"kstate.machine"},
     "fuzz.callchain": {"kstate.machine"},
@@ -69,10 +71,11 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.report": {"kstate.machine", "kstate.flags", "fuzz.run", "fuzz.prog", "fuzz.findings",
                     "fuzz.conflict", "fuzz.oracles"},
     "fuzz.crash": {"fuzz.run", "fuzz.prog", "fuzz.turns", "fuzz.conflict", "fuzz.minimise",
-                   "fuzz.report", "fuzz.findings", "fuzz.version"},
+                   "fuzz.report", "fuzz.findings", "fuzz.sample", "fuzz.version"},
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.explore", "fuzz.crash", "fuzz.conflict",
-                      "fuzz.minimise", "fuzz.oracles", "fuzz.campaign"},
+                      "fuzz.minimise", "fuzz.oracles", "fuzz.access", "fuzz.pairs",
+                      "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
 ANYTHING = {"fuzz.cli", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}

@@ -1,0 +1,122 @@
+"""What a task did to which word, read off a run's log; which accesses of two tasks conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fuzz.run import Outcome
+from kstate.machine import LOAD
+from kstate.machine.points import point_by_number
+
+
+@dataclass(frozen=True)
+class Access:
+    """One step of a task. step: since tasks began to compete. operation: the one it is part of.
+    held: locks it holds: (lock, for read only?)."""
+
+    step: int
+    number: int
+    operand: int
+    word: str
+    stores: bool
+    operation: str
+    held: frozenset[tuple[int, bool]]
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Operation and point, whatever the object."""
+        return self.operation, self.number
+
+
+def accesses(outcome: Outcome, task: int) -> list[Access]:
+    """What `task` does in a run in which it goes first, until another task runs."""
+    machine = outcome.machine
+    begins = [
+        (note.log_at, note.about[1])
+        for note in machine.notes
+        if note.kind == "operation-begin" and note.task == task
+    ]
+    entered = next((s.log_at for s in machine.switches if s.entered == task), None)
+    if entered is None or not begins:
+        return []
+    log = machine.log
+    found = []
+    held: frozenset[tuple[int, bool]] = frozenset()
+    at, step, operation, following = entered + 1, 0, "", 0
+    while at < len(log) and log[at] >= 0:
+        while following < len(begins) and begins[following][0] <= at:
+            operation = begins[following][1]
+            following += 1
+        primitive = point_by_number(log[at]).primitive
+        operand = log[at + 1]
+        stores = primitive.access != LOAD
+        found.append(Access(step, log[at], operand, primitive.word, stores, operation, held))
+        kind = _LOCKING.get(primitive.name)
+        if kind is not None:
+            acquires, for_read = kind
+            if not acquires:
+                held -= {(operand, for_read)}
+            elif not primitive.results or log[at + 2]:
+                held |= {(operand, for_read)}
+        at += 2 + primitive.results
+        step += 1
+    return found
+
+
+# name of a locking primitive: (does it acquire, for read only); one with a result can fail
+_LOCKING: dict[str, tuple[bool, bool]] = {
+    "spin_lock": (True, False),
+    "spin_unlock": (False, False),
+    "spin_lock_irq": (True, False),
+    "spin_unlock_irq": (False, False),
+    "spin_trylock": (True, False),
+    "mutex_lock": (True, False),
+    "mutex_unlock": (False, False),
+    "mutex_trylock": (True, False),
+    "lock_page": (True, False),
+    "trylock_page": (True, False),
+    "unlock_page": (False, False),
+    "down_read": (True, True),
+    "down_read_granted": (True, True),
+    "down_read_trylock": (True, True),
+    "up_read": (False, True),
+    "down_write": (True, False),
+    "down_write_granted": (True, False),
+    "down_write_trylock": (True, False),
+    "up_write": (False, False),
+}
+
+
+def excluded(one: Access, other: Access) -> bool:
+    """Does a lock that both hold keep the two apart? Then taking it is where orders differ."""
+    return any(
+        lock == theirs and not (for_read and their_read)
+        for lock, for_read in one.held
+        for theirs, their_read in other.held
+    )
+
+
+def conflict(orders: list[list[Access]]) -> bool:
+    """Could the order of the tasks matter: do two of them use one word, one of them storing it?"""
+    users: dict[tuple[int, str], tuple[int, bool]] = {}
+    for task, steps in enumerate(orders):
+        for access in steps:
+            key = (access.operand, access.word)
+            seen = users.get(key)
+            if seen is not None and seen[0] != task and (access.stores or seen[1]):
+                return True
+            if seen is None or access.stores:
+                users[key] = (task, access.stores)
+    return False
+
+
+def conflicts(mine: list[Access], theirs: list[Access]) -> Iterator[tuple[Access, Access]]:
+    """Accesses of two tasks to one word, one of them storing, that no common lock keeps apart."""
+    by_word: dict[tuple[int, str], list[Access]] = {}
+    for access in theirs:
+        by_word.setdefault((access.operand, access.word), []).append(access)
+    for access in mine:
+        for their in by_word.get((access.operand, access.word), ()):
+            if (access.stores or their.stores) and not excluded(access, their):
+                yield access, their

@@ -1,0 +1,106 @@
+"""Which operations can conflict, and who gets the budget: both measured."""
+
+from __future__ import annotations
+
+from random import Random
+
+from fuzz.campaign.growth import Growth
+from fuzz.campaign.portfolio import FLOOR, Portfolio
+from fuzz.pairs import Index, beside, footprint, measure, resident_partner
+from fuzz.prog.prog import Op, Program
+from fuzz.run import run
+
+A_MAPS = Op("A", "map", (0, "tmpfs_shared"))
+A_ANON = Op("A", "map", (0, "anon"))
+B_ANON = Op("B", "map", (0, "anon"))
+B_MAPS = Op("B", "map", (0, "tmpfs_shared"))
+LOCKS = (Op("A", "mlock", (0, 1)), Op("B", "mlock", (0, 1)))
+MUNLOCK, EXIT, READ_A, READ_B = (
+    Op("B", "munlock", (0, 1)),
+    Op("A", "exit"),
+    Op("A", "read", (0,)),
+    Op("B", "read", (0,)),
+)
+
+
+def compared(init: tuple[Op, ...], one: Op, other: Op) -> set[str]:
+    """The words on which two operations conflict in a state."""
+    state = Program("v4.3", init=init)
+    index = Index()
+    done = [footprint(run(beside(state, cpu, op)), cpu) for cpu, op in enumerate((one, other))]
+    index.add((one.name, done[0]), (other.name, done[1]))
+    (record,) = index.pairs.values()
+    return set(record.words)
+
+
+def test_conflicts_are_those_of_the_state() -> None:
+    """Two processes share nothing until they map one file; munlock and exit meet at vm_flags only
+    where both have locked the page."""
+    assert compared((A_ANON, B_ANON), READ_A, READ_A) >= {"mmap_sem"}
+    assert compared((A_ANON, B_ANON), Op("A", "exit"), Op("B", "drain")) == set()
+    assert "page_tree" in compared((A_MAPS, B_MAPS), READ_A, READ_B)
+    assert "vm_flags" in compared((A_MAPS, B_MAPS, *LOCKS), MUNLOCK, EXIT)
+    assert "vm_flags" not in compared((A_MAPS, B_MAPS), MUNLOCK, EXIT)
+
+
+def test_what_a_task_makes_for_itself_or_is_conflicts_with_nobody() -> None:
+    """Two processes map afresh and read: the new vmas have one number in both runs, and so have the
+    tasks; but only what was there before is compared. Pages come from one free list."""
+    assert compared((A_ANON, B_ANON), A_MAPS, B_ANON) == set()
+    assert compared((A_ANON, B_ANON), READ_A, READ_B) == set()
+    write = [Op(process, "write", (0,)) for process in "AB"]
+    assert compared((A_ANON, B_ANON), *write) == {"free_list"}
+
+
+def test_an_operation_of_a_process_that_is_not_there_is_not_compared() -> None:
+    """It would make another state, with other numbers for the same objects."""
+    test = Program("v4.3", init=(A_ANON,), tasks=((B_ANON,),))
+    assert measure([test], Random("residents")).pairs == {}
+    rng = Random("residents")
+    assert {resident_partner(rng, test, "read").process for _ in range(50)} == {"A"}
+
+
+def test_an_index_is_measured_and_lists_the_rarest_first() -> None:
+    rng = Random("pairs")
+    growth = Growth("v4.3", rng)
+    while growth.runs < 250:
+        list(growth.round())
+    index = measure([entry.program for entry in growth.corpus[:20]], rng)
+    rows = index.rarest_first()
+    shares = [seen / states for seen, states, _, _ in rows]
+    assert shares == sorted(shares)
+    assert len(rows) > 100
+    assert all(0 < share <= 1 for share in shares)
+    assert all(one <= other for _, _, (one, other), _ in rows)
+    assert "vm_flags" in index.uses["mlock"].writes
+    assert "vm_flags" not in index.uses["read"].writes
+    assert set(index.uses["drain"].writes) & {"pagevec"}
+
+
+def spend(portfolio: Portfolio, yields: dict[str, float], rounds: int) -> dict[str, float]:
+    """Shares of the steps, each round 1000 steps with so many news on average."""
+    owed = dict.fromkeys(yields, 0.0)
+    before = {name: mine.steps for name, mine in portfolio.yields().items()}
+    for _ in range(rounds):
+        name = portfolio.next()
+        owed[name] += yields[name]
+        news = int(owed[name])
+        owed[name] -= news
+        portfolio.spent(name, 1000, news)
+    spent = {name: mine.steps - before[name] for name, mine in portfolio.yields().items()}
+    return {name: steps / (1000 * rounds) for name, steps in spent.items()}
+
+
+def test_a_portfolio_shares_steps_by_yield_and_keeps_a_floor() -> None:
+    shares = spend(Portfolio(("one", "two", "three")), {"one": 6, "two": 3, "three": 0}, 3000)
+    assert 0.55 < shares["one"] < 0.65
+    assert 0.28 < shares["two"] < 0.38
+    assert FLOOR <= shares["three"] < 2 * FLOOR
+
+
+def test_a_portfolio_moves_when_yields_do() -> None:
+    portfolio = Portfolio(("one", "two"))
+    first = spend(portfolio, {"one": 8, "two": 1}, 2000)
+    second = spend(portfolio, {"one": 0, "two": 4}, 2000)
+    assert first["one"] > 0.8
+    assert second["two"] > 0.8
