@@ -299,6 +299,26 @@ _TABLE: tuple[FindingInfo, ...] = (
         "mm/ksm.c rmap_walk_ksm()",
     ),
     _bug(
+        "bug-split-huge-page-anon",
+        "BUG_ON(!PageAnon(page))",
+        "mm/huge_memory.c split_huge_page_to_list()",
+    ),
+    _bug(
+        "bug-split-huge-page-backed",
+        "BUG_ON(!PageSwapBacked(page))",
+        "mm/huge_memory.c split_huge_page_to_list()",
+    ),
+    _bug(
+        "bug-split-huge-page-mapcount",
+        "BUG(): mapcount is not the number of pmds",
+        "mm/huge_memory.c __split_huge_page()",
+    ),
+    _bug(
+        "vm-bug-try-to-unmap-huge",
+        "VM_BUG_ON_PAGE(!PageHuge(page) && PageTransHuge(page))",
+        "mm/rmap.c try_to_unmap()",
+    ),
+    _bug(
         "vm-bug-ksm-migrate-unlocked",
         "VM_BUG_ON_PAGE(!PageLocked(page))",
         "mm/ksm.c ksm_migrate_page()",

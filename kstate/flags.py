@@ -59,6 +59,7 @@ VM_LOCKED = 1 << 13
 VM_SPECIAL = 1 << 14
 VM_HUGETLB = 1 << 22
 VM_SOFTDIRTY = 1 << 27
+VM_HUGEPAGE = 1 << 29
 VM_MERGEABLE = 1 << 31
 
 # include/linux/mm.h: FOLL_*

@@ -49,6 +49,8 @@ MUT_4_LRUCARE = "MUT_4_LRUCARE"
 CC_SPLIT_STORE = "CC_SPLIT_STORE"
 ALT_TRYLOCK_UNDER_PTL, ALT_MM_USERS = "ALT_TRYLOCK_UNDER_PTL", "ALT_MM_USERS"
 FIX_KSM_APPEND_FIRST, FIX_KSM_NO_FILE = "FIX_KSM_APPEND_FIRST", "FIX_KSM_NO_FILE"
+FIX_THP_COW_MUNLOCK, FIX_THP_MUNLOCK_WALK = "FIX_THP_COW_MUNLOCK", "FIX_THP_MUNLOCK_WALK"
+FIX_THP_UNDO_READ_ONLY = "FIX_THP_UNDO_READ_ONLY"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
@@ -266,6 +268,27 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     Patch(
+        FIX_THP_COW_MUNLOCK,
+        "fix:thp-cow-munlock",
+        "copying a huge page munlocks the old one (X-thp-cow)",
+        files=("huge_memory.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_THP_MUNLOCK_WALK,
+        "fix:thp-munlock-walk",
+        "munlock's walk finds a huge page's mappings (X-thp-munlock)",
+        files=("rmap.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_THP_UNDO_READ_ONLY,
+        "fix:thp-undo-read-only",
+        "a huge page's new mapping may be written through once it is for good (X-thp-undo)",
+        files=("migrate.py",),
+        modelled=True,
+    ),
+    Patch(
         FIX_KSM_NO_FILE,
         "fix:ksm-no-file",
         "KSM leaves mappings of files alone (X-ksm-truncate)",
@@ -313,6 +336,7 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 CLEAN = (
     "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
     "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
+    "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only"
 )
 
 

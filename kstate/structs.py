@@ -90,6 +90,7 @@ _PAGEVEC_ADD = Primitive("pagevec_add", "pagevec", results=1)
 _PAGEVEC_TAKE = Primitive("pagevec_take", "pagevec", results=1)
 _PAGEVEC_COUNT = Primitive("pagevec_count", "pagevec", LOAD, results=1)
 _TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
+_TAKE_FREE_HUGE = Primitive("rmqueue", "free_list.huge", results=1)
 _DEQUEUE_HUGE = Primitive("dequeue_huge_page", "hugepage_freelists", results=1)
 _GIVE_FREE = Primitive("free_one_page", "free_list", results=1)
 _LOAD_SLOT = Primitive("load", "page_tree", LOAD, results=1)
@@ -117,6 +118,7 @@ class Page:
     _private: the swap entry of a page in the swap cache.
     _mem_cgroup: the group it is charged to, or None. buffers: its buffers, of a PG_private page.
     _token: what is in it; every write leaves a token of its own, 0 is all zeroes.
+    nr_pages: hpage_nr_pages(): more than 1 for a huge page; changes by a split only.
     lock_owner: who holds PG_locked; the kernel does not know that, a wait-for cycle must.
     cleared_mlocked: who cleared PG_mlocked last, and when (place in the log); for oracles.
     """
@@ -135,6 +137,7 @@ class Page:
         "id",
         "lock_owner",
         "machine",
+        "nr_pages",
         "pfn",
         "zone",
     )
@@ -143,6 +146,7 @@ class Page:
         self.machine = machine
         self.pfn = pfn
         self.zone = zone
+        self.nr_pages = 1
         self._flags = 0
         self._refcount = 0
         self._mapcount = 0
@@ -1048,6 +1052,55 @@ def give_free_page(page: Page) -> None:
     page.zone.free_pfns.append(page.pfn)
 
 
+HPAGE_PMD_NR = 512
+HUGE_PAGES_A_NODE = 2
+
+
+class Thp:
+    """Memory for huge pages, beside the machine's other pages: some of each node, by pfn of the
+    first. units: all of them, free or not."""
+
+    __slots__ = ("free", "units")
+
+    def __init__(self, k: Kernel) -> None:
+        self.free: list[list[Page]] = [[] for _ in k.zones]
+        self.units: set[int] = set()
+        pfn = HPAGE_PMD_NR
+        for zone in k.zones:
+            for _ in range(HUGE_PAGES_A_NODE):
+                while pfn in k.pages:
+                    pfn += HPAGE_PMD_NR
+                page = k.pages[pfn] = Page(k.machine, pfn, zone)
+                self.free[zone.node].append(page)
+                self.units.add(pfn)
+
+
+def take_free_huge_page(k: Kernel, thp: Thp, zone: Zone) -> Page | None:
+    """Take a huge page of a zone: one reference, all else clear. One step."""
+    log = step(_TAKE_FREE_HUGE, zone)
+    if not thp.free[zone.node]:
+        log.append(-1)
+        return None
+    page = thp.free[zone.node].pop()
+    log.append(page.pfn)
+    page._refcount = 1
+    page._token = 0
+    page.nr_pages = HPAGE_PMD_NR
+    k.machine.note("page-allocated", page)
+    return page
+
+
+def give_free_huge_page(thp: Thp, page: Page) -> None:
+    """Give back the memory of a huge page, split or not. One step."""
+    step(_GIVE_FREE, page.zone).append(page.pfn)
+    page._flags = 0
+    page._mapping = None
+    page._private = 0
+    page.nr_pages = 1
+    page.cleared_mlocked = None
+    thp.free[page.zone.node].append(page)
+
+
 class Pagevec:
     """struct pagevec: up to 14 pages, a reference held for each. A CPU's own, or a local one.
 
@@ -1196,7 +1249,7 @@ class Kernel:
     token given. dirtied: how often each task, by index, has had a page counted as dirtied.
     memcgs: M0, and M1 once it is used. current_mms: whose process each task, by index, is a thread
     of now (current->mm).
-    balloon, hugetlb, ksm: None until somebody asks for them.
+    balloon, hugetlb, ksm, thp: None until somebody asks for them.
     """
 
     __slots__ = (
@@ -1219,6 +1272,7 @@ class Kernel:
         "pool",
         "processes",
         "swap",
+        "thp",
         "tokens_count",
         "zones",
     )
@@ -1245,6 +1299,7 @@ class Kernel:
         self.balloon: BalloonDevInfo | None = None
         self.hugetlb: Hstate | None = None
         self.ksm: Ksm | None = None
+        self.thp: Thp | None = None
 
     def count_vm_event(self, event: str, number: int = 1) -> None:
         self.events[event] = self.events.get(event, 0) + number

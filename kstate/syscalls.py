@@ -27,6 +27,7 @@ from kstate.flags import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
+    VM_HUGEPAGE,
     VM_HUGETLB,
     VM_READ,
     VM_SHARED,
@@ -39,11 +40,13 @@ from kstate.machine import down_read, down_write, up_read, up_write
 from kstate.mm import (
     balloon_compaction,
     compaction,
+    huge_memory,
     hugetlb,
     ksm,
     madvise,
     memcontrol,
     memory,
+    memory_failure,
     migrate,
     mlock,
     mmap,
@@ -76,6 +79,7 @@ KINDS = {
     "ext2_private": ("f1", 0),
     "ramfs_shared": ("f2", VM_SHARED),
     "fuse_shared": ("f3", VM_SHARED),
+    "thp": (None, VM_HUGEPAGE),
     "hugetlb_shared": (HUGETLBFS, VM_SHARED | VM_HUGETLB | VM_SPECIAL),
     "hugetlb_private": (None, VM_HUGETLB | VM_SPECIAL),
 }
@@ -311,6 +315,16 @@ def op_drain(k: Kernel, mm: MmStruct) -> int:
     return 0
 
 
+def op_numa(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
+    if node >= len(k.zones):
+        return ENODEV
+    return huge_memory.do_huge_pmd_numa_page(k, mm, address, node)
+
+
+def op_mf_look(k: Kernel, mm: MmStruct, address: int) -> int:
+    return memory_failure.memory_failure(k, mm, address)
+
+
 def op_mergeable(k: Kernel, mm: MmStruct, start: int) -> int:
     return madvise.madvise_mergeable(k, mm, start, start + SLOT_PAGES, True)
 
@@ -365,7 +379,7 @@ OPERATIONS: dict[str, Operation] = {
             "mmap(MAP_FIXED) of a slot of two pages, read and write; KIND: anon, tmpfs_shared or "
             "tmpfs_private (file f0), ext2_shared or ext2_private (file f1), ramfs_shared (f2), "
             "fuse_shared (f3), hugetlb_shared (a file of hugetlbfs), from offset 0, or "
-            "hugetlb_private; those are of two huge pages",
+            "hugetlb_private or thp, both anonymous; the last three are of two huge pages",
             "mm/mmap.c mmap_region()",
             "0",
             op_map,
@@ -578,6 +592,23 @@ OPERATIONS: dict[str, Operation] = {
             "mm/swap.c lru_add_drain_all()",
             "0",
             op_drain,
+        ),
+        Operation(
+            "numa",
+            (PAGE, NODE),
+            "a NUMA hinting fault on a huge page (map thp) that belongs on another node",
+            "mm/huge_memory.c do_huge_pmd_numa_page()",
+            "0: migrated; 1: not; -2 no huge page there, or there already; -19 no such node",
+            op_numa,
+        ),
+        Operation(
+            "mf_look",
+            (PAGE,),
+            "look at the page mapped here as memory_failure does, found by pfn: reference, split "
+            "if huge, lock, unlock",
+            "mm/memory-failure.c memory_failure()",
+            "0; -2 nothing mapped; -16 a huge page that was not split",
+            op_mf_look,
         ),
         Operation(
             "mergeable",

@@ -29,6 +29,7 @@ class NoWriteIsLost:
             ("page-freed", self._free),
             ("page-written", self._write),
             ("page-discarded", self._discard),
+            ("page-abandoned", self._abandon),
         ):
             k.machine.subscribe(kind, tell)
 
@@ -54,6 +55,11 @@ class NoWriteIsLost:
             stored = mapping.backing.get(page._index, 0)
         if stored != page._token:
             self._report(f"{page.label()} is discarded before what it holds was stored", page)
+
+    def _abandon(self, note: Note) -> None:
+        new, page = note.about
+        if new._token != page._token:
+            self._report(f"{new.label()} was written to, and {page.label()} mapped again", page)
 
     def _report(self, text: str, page: Page) -> None:
         self._found.append(Report(self.id, text, "oracle", (page.label(),)))

@@ -56,7 +56,7 @@ def _rss(mm: MmStruct) -> list[int]:
             counted[MM_SWAPENTS] += 1
         elif value.kind != NONE and value.page is not None and not value.page._flags & PG_head:
             file = isinstance(value.page._mapping, AddressSpace)
-            counted[MM_FILEPAGES if file else MM_ANONPAGES] += 1
+            counted[MM_FILEPAGES if file else MM_ANONPAGES] += value.page.nr_pages
     return counted
 
 

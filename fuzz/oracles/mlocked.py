@@ -58,7 +58,9 @@ class NrMlockCountsMlockedPages:
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for zone in state.k.zones:
             marked = sum(
-                1 for page in state.in_use if page.zone is zone and page._flags & PG_mlocked
+                page.nr_pages
+                for page in state.in_use
+                if page.zone is zone and page._flags & PG_mlocked
             )
             if zone.stat[NR_MLOCK] != marked:
                 yield Report(
@@ -84,8 +86,9 @@ class MigrationKeepsMlocked:
     def attach(self, k: Kernel) -> None:
         self._begun: dict[tuple[int, int], Note] = {}
         self._ended: list[tuple[Note, Note]] = []
-        k.machine.subscribe("migration-begin", self._begin)
-        k.machine.subscribe("migration-end", self._end)
+        for kind in ("migration", "thp-migration"):
+            k.machine.subscribe(f"{kind}-begin", self._begin)
+            k.machine.subscribe(f"{kind}-end", self._end)
         k.machine.subscribe("page-freed", self._freed)
 
     def _freed(self, note: Note) -> None:

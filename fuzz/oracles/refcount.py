@@ -86,7 +86,7 @@ class MapcountIsNumberOfPtes:
                 )
             if page._mapcount > 0 and not page._flags & PG_head:
                 of = anon if isinstance(page._mapping, ANON) else file
-                of[page.zone.node] += 1
+                of[page.zone.node] += page.nr_pages
         for zone in k.zones:
             for name, counter, counted in (
                 ("NR_ANON_PAGES", NR_ANON_PAGES, anon),

@@ -65,6 +65,8 @@ def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page
     """
     if not PageLRU(page):
         return isolate_balloon_page(k, page)
+    if page.nr_pages > 1:
+        return []
     if util.page_mapping(k, page) is None and page_count(page) > page_mapcount(page):
         return []  # an anonymous page that somebody has pinned would not move
     zone = cc.zone

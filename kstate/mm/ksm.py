@@ -36,6 +36,7 @@ from kstate.machine import (
 )
 from kstate.mm import (
     gup,
+    huge_memory,
     memory,
     migrate,
     mlock,
@@ -334,11 +335,12 @@ def try_to_merge_one_page(
     Context:  mmap_sem held for read; takes page's lock by trylock, and kpage's after it.
     Args:     kpage: None: `page` itself is to become one.
     Returns:  0, or -EFAULT: not done.
-    Left out: huge pages.
     """
     if page is kpage:
         return 0  # forked since it was merged
-    if not vma.vm_flags & VM_MERGEABLE or not PageAnon(page) or not trylock_page(page):
+    if not vma.vm_flags & VM_MERGEABLE or huge_memory.split_failed(k, page):
+        return EFAULT
+    if not PageAnon(page) or not trylock_page(page):
         return EFAULT
     err = EFAULT
     orig_pte = write_protect_page(k, vma, page)

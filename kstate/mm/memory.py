@@ -15,6 +15,7 @@ from kstate.flags import (
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
     VM_FAULT_WRITE,
+    VM_HUGEPAGE,
     VM_LOCKED,
     VM_SHARED,
     VM_SOFTDIRTY,
@@ -23,6 +24,7 @@ from kstate.flags import (
 from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
 from kstate.mm import (
     filemap,
+    huge_memory,
     hugetlb,
     ksm,
     memcontrol,
@@ -92,7 +94,7 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
     Context:  mmap_sem held for read (dropped with VM_FAULT_RETRY); takes the ptl.
     Returns:  VM_FAULT_* bits; 0 means try the access again, VM_FAULT_FROZEN once what was met
               half-way has changed.
-    Left out: transparent huge pages, NUMA hinting, userfaultfd.
+    Left out: NUMA hinting (see do_huge_pmd_numa_page), userfaultfd.
     """
     if vma.hugetlb:
         return hugetlb.hugetlb_fault(k, vma, address, flags)
@@ -100,10 +102,14 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
     entry = pte.value
     if entry.kind == NONE:
         if vma.vm_file is None:
+            if vma._vm_flags & VM_HUGEPAGE:
+                return huge_memory.do_huge_pmd_anonymous_page(k, vma, address, pte, flags)
             return do_anonymous_page(k, vma, address, pte, flags)
         return do_fault(k, vma, address, pte, flags, entry)
     if entry.kind != PRESENT:
         return do_swap_page(k, vma, address, pte, flags, entry)
+    if entry.page is not None and entry.page.nr_pages > 1:
+        return huge_memory.huge_pmd_fault(k, vma, address, pte, flags, entry)
     spin_lock(pte.lock)
     if not pte_same(pte.value, entry):
         spin_unlock(pte.lock)
@@ -602,7 +608,8 @@ def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> Non
             if mapped is not None:
                 get_page(mapped)
                 rmap.page_dup_rmap(mapped)
-                dst.rss[MM_ANONPAGES if PageAnon(mapped) else MM_FILEPAGES] += 1
+                counter = MM_ANONPAGES if PageAnon(mapped) else MM_FILEPAGES
+                dst.rss[counter] += mapped.nr_pages
         set_pte_at(pte_offset(dst, address), value)
     spin_unlock(src.page_table_lock)
     spin_unlock(dst.page_table_lock)
@@ -687,7 +694,7 @@ def unmap_page_range(
             if page is None:
                 continue
             if PageAnon(page):
-                mm.rss[MM_ANONPAGES] -= 1
+                mm.rss[MM_ANONPAGES] -= page.nr_pages
             else:
                 if value.dirty:
                     force_flush = True

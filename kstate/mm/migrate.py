@@ -53,6 +53,7 @@ from kstate.machine import (
 from kstate.mm import (
     balloon_compaction,
     gup,
+    huge_memory,
     hugetlb,
     ksm,
     memcontrol,
@@ -104,6 +105,7 @@ from kstate.pageflags import (
     page_mapped,
     page_private_refs,
     page_unfreeze_refs,
+    set_page_locked,
     trylock_page,
     unlock_page,
     wait_on_page_locked,
@@ -111,6 +113,7 @@ from kstate.pageflags import (
 )
 from kstate.patches import (
     FIX_BALLOON_NEWPAGE,
+    FIX_THP_UNDO_READ_ONLY,
     MUT_7B,
     MUT_7C,
     MUT_8B,
@@ -137,6 +140,10 @@ from kstate.structs import (
     Pte,
     PteVal,
     VmAreaStruct,
+    pte_mkdirty,
+    pte_same,
+    pte_with,
+    ptep_get_and_clear,
     radix_tree_lookup,
     radix_tree_store,
     set_pte_at,
@@ -417,7 +424,8 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Left out: error, checked, mappedtodisk, young and idle.
     """
     newpage._token = page._token
-    k.machine.note("page-moved", page, newpage)
+    if page.nr_pages == 1:  # else not for good yet
+        k.machine.note("page-moved", page, newpage)
     if PageReferenced(page):
         SetPageReferenced(newpage)
     if PageUptodate(page):
@@ -457,9 +465,9 @@ def mlock_migrate_page(newpage: Page, page: Page) -> None:
     Source:   mm/internal.h mlock_migrate_page(), v4.3.
     """
     if TestClearPageMlocked(page):
-        page.zone.stat[NR_MLOCK] -= 1
+        page.zone.stat[NR_MLOCK] -= page.nr_pages
         TestSetPageMlocked(newpage)
-        newpage.zone.stat[NR_MLOCK] += 1
+        newpage.zone.stat[NR_MLOCK] += page.nr_pages
 
 
 def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: Page) -> int:
@@ -711,7 +719,7 @@ def unmap_and_move(
     Context:  page isolated by the caller.
     Returns:  (rc, status): rc as __unmap_and_move, or -ENOMEM; where it is not -EAGAIN the page is
               off the list. status: the node it is on now, or rc.
-    Left out: transparent huge pages, soft offlining.
+    Left out: soft offlining.
     """
     newpage = get_new_page(page)
     if newpage is None:
@@ -720,7 +728,8 @@ def unmap_and_move(
     balloon = PageBalloon(page)  # cannot change while it is isolated
     k.machine.note("migration-begin", page, newpage)
     rc = 0
-    if page_count(page) != 1:  # else it was freed under us
+    # With one reference it was freed under us. One that will not be split counts as migrated.
+    if page_count(page) != 1 and not huge_memory.split_failed(k, page):
         rc = __unmap_and_move(k, page, newpage, force, mode)
         if P06 in k.patches:
             if rc == MIGRATEPAGE_SUCCESS:
@@ -912,6 +921,7 @@ def _isolate_for_move(
     vma = mmap.find_vma(mm, address)
     if vma is None or address < vma.vm_start:
         return EFAULT, []
+    huge_memory.split_huge_page_pmd(k, vma, address)  # FOLL_SPLIT
     page = gup.follow_page_mask(k, vma, address, FOLL_GET | FOLL_DUMP)
     if page is None:
         return ENOENT, []
@@ -933,3 +943,123 @@ def _isolate_for_move(
             page.zone.stat[vmscan.isolated_counter(page)] += 1
     swap.put_page(k, page)
     return status, pages
+
+
+def numamigrate_isolate_page(k: Kernel, page: Page) -> bool:
+    """Take a huge page off the LRU for its migration, if nobody has pinned it.
+
+    Source:   mm/migrate.c numamigrate_isolate_page(), v4.3.
+    Context:  page locked; drops the caller's reference where it succeeds.
+    """
+    if vmscan.isolate_lru_page(k, page):
+        return False
+    if page_count(page) != 3:  # its mapping's, the caller's, the isolation's
+        vmscan.putback_lru_page(k, page)
+        return False
+    page.zone.stat[vmscan.isolated_counter(page)] += 1
+    swap.put_page(k, page)
+    return True
+
+
+def migrate_misplaced_transhuge_page(
+    k: Kernel,
+    vma: VmAreaStruct,
+    pte: Pte,
+    entry: PteVal,
+    was_writable: bool,
+    address: int,
+    page: Page,
+    node: int,
+) -> bool:
+    """Move a huge page that one process maps to another node, without migration entries.
+
+    Source:   mm/migrate.c migrate_misplaced_transhuge_page(), v4.3.
+                                               Patches: P03, fix:thp-undo-read-only.
+    Context:  mmap_sem and the anon_vma's rwsem held for read, page locked, with a reference of the
+              caller's; all but the semaphores are let go. Takes the ptl.
+    Args:     entry: what the pmd is, with its hint. was_writable: without it.
+    Returns:  was it moved.
+    Left out: memcg, rate limits. A page is pinned at its number, without the ptl, at any time.
+    """
+    new_page = huge_memory.alloc_hugepage(k, node, thisnode=True)
+    if new_page is None or not numamigrate_isolate_page(k, page):
+        if new_page is not None:
+            swap.put_page(k, new_page)
+        k.count_vm_event(PGMIGRATE_FAIL, page.nr_pages)
+        spin_lock(pte.lock)
+        if pte_same(pte.value, entry):
+            set_pte_at(pte, pte_with(entry, write=was_writable))
+        spin_unlock(pte.lock)
+        unlock_page(page)
+        swap.put_page(k, page)
+        return False
+    counter = vmscan.isolated_counter(page)
+    was_mlocked = page._flags & PG_mlocked != 0
+    k.machine.note("thp-migration-begin", page, new_page)
+    set_page_locked(new_page)
+    SetPageSwapBacked(new_page)
+    new_page.mapping = page.mapping
+    new_page.index = page.index
+    migrate_page_copy(k, new_page, page)
+    spin_lock(pte.lock)
+    moved = pte_same(pte.value, entry) and page_count(page) == 2
+    if moved:
+        writable = bool(vma.vm_flags & VM_WRITE)
+        rmap.page_add_anon_rmap(new_page, vma, address)
+        ptep_get_and_clear(pte)
+        new = pte_mkdirty(PteVal(PRESENT, new_page, write=writable, young=True))
+        if FIX_THP_UNDO_READ_ONLY in k.patches:
+            set_pte_at(pte, pte_with(new, write=False))
+        else:
+            set_pte_at(pte, new)
+        if page_count(page) != 2:  # pinned since, by its number
+            set_pte_at(pte, entry)  # and who wrote to the new page meanwhile?
+            k.machine.note("page-abandoned", new_page, page)
+            rmap.page_remove_rmap(k, new_page)  # takes PG_mlocked along, if it is there already
+            moved = False
+    if not moved:
+        undo_misplaced_copy(k, pte, page, new_page)
+        page.zone.stat[counter] -= 1
+        k.machine.note(
+            "thp-migration-end", page, new_page, EAGAIN, was_mlocked, page.cleared_mlocked
+        )
+        return False
+    k.machine.note("page-moved", page, new_page)
+    if FIX_THP_UNDO_READ_ONLY in k.patches:
+        set_pte_at(pte, new)
+    if P03 in k.patches:
+        mlock_migrate_page(new_page, page)
+    rmap.page_remove_rmap(k, page)
+    spin_unlock(pte.lock)
+    get_page(new_page)
+    vmscan.putback_lru_page(k, new_page)
+    unlock_page(new_page)
+    unlock_page(page)
+    k.machine.note("thp-migration-end", page, new_page, 0, was_mlocked, page.cleared_mlocked)
+    page.zone.stat[counter] -= 1
+    k.count_vm_event(PGMIGRATE_SUCCESS, page.nr_pages)
+    swap.put_page(k, page)
+    swap.put_page(k, page)
+    return True
+
+
+def undo_misplaced_copy(k: Kernel, pte: Pte, page: Page, new_page: Page) -> None:
+    """Give back to the old page what the copy took from it; the new one is freed.
+
+    Source:   mm/migrate.c migrate_misplaced_transhuge_page(), from fail_putback on, v4.3.
+                                               Patches: P03.
+    Context:  both pages locked, ptl held; all are let go.
+    """
+    spin_unlock(pte.lock)
+    if TestClearPageActive(new_page):
+        SetPageActive(page)
+    if TestClearPageUnevictable(new_page):
+        SetPageUnevictable(page)
+    if P03 not in k.patches:
+        mlock_migrate_page(page, new_page)
+    unlock_page(new_page)
+    swap.put_page(k, new_page)
+    get_page(page)
+    vmscan.putback_lru_page(k, page)
+    unlock_page(page)
+    swap.put_page(k, page)

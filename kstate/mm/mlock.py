@@ -57,7 +57,7 @@ def clear_page_mlock(k: Kernel, page: Page) -> None:
     """
     if not TestClearPageMlocked(page):
         return
-    page.zone.stat[NR_MLOCK] -= 1
+    page.zone.stat[NR_MLOCK] -= page.nr_pages
     k.count_vm_event(UNEVICTABLE_PGCLEARED)
     if vmscan.isolate_lru_page(k, page) == 0:
         vmscan.putback_lru_page(k, page)
@@ -73,7 +73,7 @@ def mlock_vma_page(k: Kernel, page: Page) -> None:
     """
     BUG_ON(not page._flags & PG_locked, "bug-mlock-vma-page-unlocked", "!PageLocked(page)")
     if not TestSetPageMlocked(page):
-        page.zone.stat[NR_MLOCK] += 1
+        page.zone.stat[NR_MLOCK] += page.nr_pages
         k.count_vm_event(UNEVICTABLE_PGMLOCKED)
         if vmscan.isolate_lru_page(k, page) == 0:
             vmscan.putback_lru_page(k, page)
@@ -133,7 +133,7 @@ def munlock_vma_page(k: Kernel, page: Page) -> None:
     if not TestClearPageMlocked(page):
         spin_unlock_irq(zone.lru_lock)
         return
-    zone.stat[NR_MLOCK] -= 1
+    zone.stat[NR_MLOCK] -= page.nr_pages
     if __munlock_isolate_lru_page(page, True):
         spin_unlock_irq(zone.lru_lock)
         __munlock_isolated_page(k, page)
@@ -226,7 +226,7 @@ def __munlock_pagevec_fill(
     while start < end:
         value = memory.pte_offset(mm, start).value
         page = value.page if value.kind == PRESENT else None
-        if page is None or page.zone is not zone:
+        if page is None or page.zone is not zone or page.nr_pages > 1:
             break
         get_page(page)
         start += 1
@@ -243,13 +243,19 @@ def munlock_vma_pages_range(k: Kernel, vma: VmAreaStruct, start: int, end: int) 
     Source:   mm/mlock.c munlock_vma_pages_range(), v4.3.      Patches: alt:single-page-munlock.
     Context:  mmap_sem held for write, or by nobody at exit.
     Args:     start, end: page numbers.
-    Left out: transparent huge pages.
     """
     vma.vm_flags &= ~VM_LOCKED
     while start < end:
         page = gup.follow_page_mask(k, vma, start, FOLL_GET | FOLL_DUMP)
         if not isinstance(page, Page):
             start += 1  # not present, a migration entry, or the zero page
+            continue
+        if page.nr_pages > 1:
+            lock_page(page)
+            munlock_vma_page(k, page)
+            unlock_page(page)
+            swap.put_page(k, page)
+            start += 1
             continue
         if ALT_SINGLE_PAGE_MUNLOCK in k.patches:
             lock_page(page)

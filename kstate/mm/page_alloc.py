@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kstate.flags import PAGE_FLAG_NAMES, PAGE_FLAGS_CHECK_AT_FREE
-from kstate.structs import ANON, Kernel, Page, give_free_page, take_free_page
+from kstate.structs import ANON, Kernel, Page, give_free_huge_page, give_free_page, take_free_page
 
 
 def alloc_page(k: Kernel, node: int = 0) -> Page | None:
@@ -65,6 +65,9 @@ def free_hot_cold_page(k: Kernel, page: Page) -> None:
     if free_pages_check(k, page):
         return
     k.machine.note("page-freed", page)
+    if k.thp is not None and page.pfn in k.thp.units:
+        give_free_huge_page(k.thp, page)
+        return
     give_free_page(page)
 
 

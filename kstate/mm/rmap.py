@@ -37,6 +37,7 @@ from kstate.machine import (
     up_write,
 )
 from kstate.mm import (
+    huge_memory,
     ksm,
     memcontrol,
     memory,
@@ -66,6 +67,7 @@ from kstate.patches import (
     ALT_MM_USERS,
     ALT_TRYLOCK_UNDER_PTL,
     FIX_PEEK_UNDER_PTL,
+    FIX_THP_MUNLOCK_WALK,
     P02,
     P10,
     C_e6c509f85455,
@@ -332,10 +334,16 @@ def page_check_address(
 ) -> Pte | None:
     """The pte that maps a page at an address, with the ptl held; None where it does not.
 
-    Source:   mm/rmap.c __page_check_address(), v4.3.          Patches: fix:peek-under-ptl.
+    Source:   mm/rmap.c __page_check_address(), mm_find_pmd(), v4.3.
+                                               Patches: fix:peek-under-ptl, fix:thp-munlock-walk.
     Args:     sync: do not peek without the lock first.
     Context:  takes the ptl where it returns a pte.
     """
+    if page.nr_pages > 1:
+        if FIX_THP_MUNLOCK_WALK in k.patches:
+            return huge_memory.page_check_address_pmd(k, page, vma, address)
+        else:
+            return None  # the walk ends where a page table would begin
     pte = memory.pte_offset(vma.vm_mm, address)
     if FIX_PEEK_UNDER_PTL not in k.patches:
         if not sync and not PageHuge(page) and pte.value.kind != PRESENT:
@@ -375,7 +383,7 @@ def page_add_anon_rmap(
     """
     first = atomic_inc_and_test_mapcount(page)
     if first:
-        page.zone.stat[NR_ANON_PAGES] += 1
+        page.zone.stat[NR_ANON_PAGES] += page.nr_pages
     if isinstance(page._mapping, StableNode):
         return  # whom it is mapped by stands in its node
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
@@ -410,7 +418,7 @@ def page_add_new_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
     )
     SetPageSwapBacked(page)
     atomic_inc_and_test_mapcount(page)
-    page.zone.stat[NR_ANON_PAGES] += 1
+    page.zone.stat[NR_ANON_PAGES] += page.nr_pages
     __page_set_anon_rmap(page, vma, address, True)
 
 
@@ -463,7 +471,7 @@ def page_remove_rmap(k: Kernel, page: Page) -> None:
         return
     if PageHuge(page):
         return  # counted nowhere, Mlocked never
-    page.zone.stat[NR_ANON_PAGES] -= 1
+    page.zone.stat[NR_ANON_PAGES] -= page.nr_pages
     if C_e6c509f85455 in k.patches:
         if PageMlocked(page):
             mlock.clear_page_mlock(k, page)
@@ -540,7 +548,10 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
 
     def page_referenced_one(vma: VmAreaStruct, address: int) -> int:
         nonlocal mapcount, referenced, vm_flags
-        pte = page_check_address(k, page, vma, address)
+        if page.nr_pages > 1:
+            pte = huge_memory.page_check_address_pmd(k, page, vma, address)
+        else:
+            pte = page_check_address(k, page, vma, address)
         if pte is None:
             return SWAP_AGAIN
         if vma.vm_flags & VM_LOCKED:
@@ -701,7 +712,13 @@ def try_to_unmap(k: Kernel, page: Page, flags: int) -> int:
     Source:   mm/rmap.c try_to_unmap(), v4.3.
     Context:  page locked, off the LRU.
     Returns:  SWAP_SUCCESS: no mapping left. SWAP_MLOCK, SWAP_FAIL, SWAP_AGAIN: some are.
+    Bugs:     VM_BUG: a transparent huge page.
     """
+    VM_BUG_ON_PAGE(
+        page.nr_pages > 1,
+        "vm-bug-try-to-unmap-huge",
+        "!PageHuge(page) && PageTransHuge(page)",
+    )
     k.machine.note("unmap-walk-begin", page, flags)
     ret = rmap_walk(
         k,

@@ -437,7 +437,7 @@ def lru_cache_add_active_or_unevictable(k: Kernel, page: Page, vma: VmAreaStruct
         lru_cache_add(k, page)
         return
     if not TestSetPageMlocked(page):
-        page.zone.stat[NR_MLOCK] += 1
+        page.zone.stat[NR_MLOCK] += page.nr_pages
         k.count_vm_event(UNEVICTABLE_PGMLOCKED)
     add_page_to_unevictable_list(page)
 

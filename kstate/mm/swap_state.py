@@ -12,7 +12,7 @@ from kstate.flags import (
     PG_writeback,
 )
 from kstate.machine import look, retry_when_changed, spin_lock_irq, spin_unlock_irq
-from kstate.mm import filemap, page_alloc, page_io, swap, swapfile
+from kstate.mm import filemap, huge_memory, page_alloc, page_io, swap, swapfile
 from kstate.mm.debug import VM_BUG_ON_PAGE
 from kstate.pageflags import (
     ClearPageSwapCache,
@@ -99,7 +99,8 @@ def add_to_swap(k: Kernel, page: Page) -> bool:
     """Give an anonymous page a slot, and mark it dirty: it has to be written there.
 
     Source:   mm/swap_state.c add_to_swap(), v4.3.
-    Context:  page locked.                     Returns: False where swap is full.
+    Context:  page locked.                     Returns: False where swap is full,
+              or a huge page is not split.
     Bugs:     VM_BUG: not locked, not up to date.
     """
     VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-add-to-swap-locked", "!PageLocked(page)")
@@ -108,6 +109,9 @@ def add_to_swap(k: Kernel, page: Page) -> bool:
     )
     slot = swapfile.get_swap_page(k)
     if not slot:
+        return False
+    if huge_memory.split_failed(k, page):
+        swapfile.swapcache_free(k, slot)
         return False
     add_to_swap_cache(k, page, slot)
     SetPageDirty(page)

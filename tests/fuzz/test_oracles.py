@@ -31,6 +31,7 @@ from kstate.machine import KernelBug, Machine
 from kstate.mm import (
     balloon_compaction,
     filemap,
+    huge_memory,
     hugetlb,
     ksm,
     memcontrol,
@@ -477,7 +478,23 @@ def ksm_moves(flags: int, mapping: bool, kpfn: bool) -> Callable[[Kernel, Page],
     return act
 
 
+def huge(flags: int, mapcount: int) -> Callable[[Kernel, Page], None]:
+    """Split a huge page that is mapped nowhere, whatever its mapcount says."""
+
+    def act(k: Kernel, page: Page) -> None:
+        page._mapping = AnonVma(k.machine)
+        page._flags, page._mapcount, page.nr_pages = flags, mapcount, 512
+        huge_memory.split_huge_page(k, page)
+
+    return act
+
+
 BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
+    "bug-split-huge-page-anon": huge_memory.split_huge_page,
+    "bug-split-huge-page-backed": huge(0, 1),
+    "bug-split-huge-page-mapcount": huge(PG_swapbacked, 1),
+    "vm-bug-try-to-unmap-huge": lambda k, p: p.__setattr__("nr_pages", 512)
+        or rmap.try_to_unmap(k, p, 1),
     "vm-bug-rmap-walk-ksm-unlocked": lambda k, p: p.__setattr__("_mapping", NO_STABLE_NODE)
         or rmap.rmap_walk(k, p, lambda vma, address: 0),
     "vm-bug-ksm-migrate-unlocked": ksm_moves(0, True, True),
