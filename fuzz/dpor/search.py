@@ -44,18 +44,20 @@ class Search:
 
     subject: Subject
     counts: Counts = field(default_factory=Counts)
-    trace: Trace | None = None
+    trace: Trace = field(default_factory=Trace)
     _path: list[Node] = field(default_factory=list)
     _could: dict[object, bool] = field(default_factory=dict)
 
     def runs(self) -> Iterator[Ran]:
         below: list[Branch] = []
         while True:
+            kept = max(0, len(self._path) - 1)  # the last step is another one than in the last run
             guide = Guide(self._path, below)
             ran = self.subject.run(guide)
             waiting = guide.finish(ran.machine, ran.crashed)
             blocked = isinstance(ran.machine.ending, Stop)
-            self.trace = Trace([node.step for node in self._path], [] if blocked else waiting)
+            steps = [node.step for node in self._path[kept:]]
+            self.trace.become(kept, steps, () if blocked else waiting)
             if blocked:
                 self.counts.redundant += 1
             else:
