@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fuzz.dpor import Search
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
-from fuzz.subject import ProgramSubject, Ran, Subject
+from fuzz.subject import NotDeterministic, ProgramSubject, Ran, Subject
 from kstate.machine import UNLIMITED, Choices, Task, Turn, default_task
 from kstate.machine.machine import STEPS_MAX
 
@@ -126,6 +126,8 @@ def explore(
     result = Exploration(subject.kernel_name, preemptions)
     if preemptions is None and isinstance(program, Program) and program.yield_at:
         raise ValueError("yield-at is for bounded searches: the reduced one asks at every step")
+    if not subject.kernel_name:
+        _check_deterministic(subject)
     search = Search(subject) if preemptions is None else None
     runs = search.runs() if search is not None else bounded(subject, preemptions or 0)
     complete = True
@@ -154,6 +156,13 @@ def explore(
         result.verdict = EXHAUSTED
     result.seconds = time.monotonic() - started
     return result
+
+
+def _check_deterministic(subject: Subject) -> None:
+    """Twice the default run. A reduced search also compares whatever it runs again."""
+    first, second = (subject.run(Deviate((), record=False)).machine.log for _ in range(2))
+    if first != second:
+        raise NotDeterministic("two default runs are not the same")
 
 
 def schedules(program: Program, kernel: str | None, preemptions: int) -> Iterator[Outcome]:

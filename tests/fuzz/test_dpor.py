@@ -115,7 +115,7 @@ def test_small_programs_show_the_same_as_under_plain_enumeration() -> None:
         _, reduced = searched(subject)
         assert reduced == plain, seed
         compared += 1
-        if compared == 60:
+        if compared == 40:
             return
     raise AssertionError("too few programs")
 
@@ -135,7 +135,7 @@ def test_larger_programs_show_nothing_else_in_random_runs() -> None:
     assert min(kinds.values()) >= 20, kinds
 
 
-@pytest.mark.parametrize("name", ["2c", "2h", "2k", "4-lrucare", "7a", "7b", "x7a"])
+@pytest.mark.parametrize("name", ["2c", "2h", "2k", "4-lrucare", "7a", "x7a"])
 def test_races_show_nothing_else_in_other_searches(name: str) -> None:
     program = read_program(races_folder() / f"{name}.prog")
     for kernel in (None, "v4.4+70feee0e1ef3"):
