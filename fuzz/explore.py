@@ -73,7 +73,8 @@ class Exploration:
     findings: for each id the first witness found: its turns; texts: in words. limit_hit: some run
     ended at the step limit, so nothing can be exhausted. share: where a search of all schedules
     ended early, an estimate of the part of them it has covered. probes: runs of the reduced search
-    that only looked whether a task could run somewhere; not among the schedules.
+    that only looked whether a task could run somewhere; redundant: runs it gave up because nothing new
+    was that way (only programs that can crash have any); neither is among the schedules.
     steps_max: the step limit of a run. seconds: of wall clock, for reports only.
     """
 
@@ -88,6 +89,7 @@ class Exploration:
     classes: int | None = None
     share: float | None = None
     probes: int = 0
+    redundant: int = 0
     steps_max: int = STEPS_MAX
 
     @property
@@ -148,6 +150,7 @@ def explore(
             break
     if search is not None:
         result.classes, result.probes = search.counts.schedules, search.counts.probes
+        result.redundant = search.counts.redundant
     if complete:
         result.share = None
     if result.findings:
