@@ -73,8 +73,8 @@ class Exploration:
     findings: for each id the first witness found: its turns; texts: in words. limit_hit: some run
     ended at the step limit, so nothing can be exhausted. share: where a search of all schedules
     ended early, an estimate of the part of them it has covered. probes: runs of the reduced search
-    that only looked whether a task could run somewhere; redundant: runs it gave up because nothing new
-    was that way (only programs that can crash have any); neither is among the schedules.
+    that only looked whether a task could run somewhere; redundant: runs it gave up because nothing
+    new was that way (only programs that can crash have any); neither is among the schedules.
     steps_max: the step limit of a run. seconds: of wall clock, for reports only.
     """
 

@@ -34,7 +34,8 @@ _PLAIN = frozenset({"spin_lock", "spin_lock_irq", "mutex_lock", "lock_page", "wa
 @dataclass
 class Counts:
     """schedules: complete runs. redundant: runs given up because nothing new was that way; only
-    where a step may end the run, which cannot be known before it is taken. probes: see above. share: estimate of the part of the tree explored."""
+    where a step may end the run, which cannot be known before it is taken. probes: see above.
+    share: estimate of the part of the tree explored."""
 
     schedules: int = 0
     redundant: int = 0
