@@ -186,6 +186,8 @@ def _print(result: Exploration) -> None:
         how += f", {found.classes} classes"
     if found.probes:
         how += f", {found.probes} probes"
+    if found.redundant:
+        how += f", {found.redundant} given up as redundant"
     on = f" on {found.kernel}" if found.kernel else ""
     click.echo(f"{found.verdict.upper()} ({found.bound}){on}: {how}, {found.seconds:.1f} s")
     if found.verdict == EXHAUSTED:
@@ -211,6 +213,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
         "schedules": result.schedules,
         "classes": result.classes,
         "probes": result.probes,
+        "redundant": result.redundant,
         "estimated_share": result.share,
         "limit_hit": result.limit_hit,
         "findings": [

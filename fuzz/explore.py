@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fuzz.dpor import Search
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
-from fuzz.subject import ProgramSubject, Ran, Subject
+from fuzz.subject import NotDeterministic, ProgramSubject, Ran, Subject
 from kstate.machine import UNLIMITED, Choices, Task, Turn, default_task
 from kstate.machine.machine import STEPS_MAX
 
@@ -73,7 +73,8 @@ class Exploration:
     findings: for each id the first witness found: its turns; texts: in words. limit_hit: some run
     ended at the step limit, so nothing can be exhausted. share: where a search of all schedules
     ended early, an estimate of the part of them it has covered. probes: runs of the reduced search
-    that only looked whether a task could run somewhere; not among the schedules.
+    that only looked whether a task could run somewhere; redundant: runs it gave up because nothing
+    new was that way (only programs that can crash have any); neither is among the schedules.
     steps_max: the step limit of a run. seconds: of wall clock, for reports only.
     """
 
@@ -88,6 +89,7 @@ class Exploration:
     classes: int | None = None
     share: float | None = None
     probes: int = 0
+    redundant: int = 0
     steps_max: int = STEPS_MAX
 
     @property
@@ -126,6 +128,8 @@ def explore(
     result = Exploration(subject.kernel_name, preemptions)
     if preemptions is None and isinstance(program, Program) and program.yield_at:
         raise ValueError("yield-at is for bounded searches: the reduced one asks at every step")
+    if not subject.kernel_name:
+        _check_deterministic(subject)
     search = Search(subject) if preemptions is None else None
     runs = search.runs() if search is not None else bounded(subject, preemptions or 0)
     complete = True
@@ -146,6 +150,7 @@ def explore(
             break
     if search is not None:
         result.classes, result.probes = search.counts.schedules, search.counts.probes
+        result.redundant = search.counts.redundant
     if complete:
         result.share = None
     if result.findings:
@@ -154,6 +159,13 @@ def explore(
         result.verdict = EXHAUSTED
     result.seconds = time.monotonic() - started
     return result
+
+
+def _check_deterministic(subject: Subject) -> None:
+    """Twice the default run. A reduced search also compares whatever it runs again."""
+    first, second = (subject.run(Deviate((), record=False)).machine.log for _ in range(2))
+    if first != second:
+        raise NotDeterministic("two default runs are not the same")
 
 
 def schedules(program: Program, kernel: str | None, preemptions: int) -> Iterator[Outcome]:

@@ -7,6 +7,7 @@
   A task that ends inside a section ends the section;
 - `retry_when_changed` reads every word it watches, whoever stores it, and so does the step before
   it, which saw the values it compares with;
+- what is looked at without a step is told with `look`, and belongs to the step just taken;
 - borrowing a CPU conflicts with every step of the task that runs there;
 - a step that ends the run (a BUG, a broken assertion) conflicts with everything: what the others
   would have done next is not done.
@@ -127,6 +128,8 @@ def pending(task: Task, names: Names) -> Step:
         if name in _BORROWS:
             assert isinstance(task.operand, Task)
             step.lender = task.operand.index
+    if name == "end":
+        step.accesses.append((step.obj, _role(point)))  # some look whether a task has ended
     if name == "end" and task.rcu_depth:
         step.accesses.append((names.of(task.machine.id), READER))
     return step

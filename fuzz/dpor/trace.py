@@ -14,9 +14,9 @@ class Trace:
     the run ended (blocked in a deadlock, or cut off by the step that ended the run).
     """
 
-    def __init__(self, steps: Sequence[Step], waiting: Sequence[Step] = ()) -> None:
-        self.steps = list(steps)
-        self.waiting = list(waiting)
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.waiting: list[Step] = []
         self.clocks: list[dict[int, int]] = []
         self.own: list[int] = []  # of each step: its number among those of its task, from 1
         self.before: list[int] = []  # of each step: the step of its task before it, or -1
@@ -27,8 +27,36 @@ class Trace:
         self._touched: dict[Object, list[tuple[int, Role]]] = {}
         self._by_task: dict[int, list[int]] = {}
         self._odd: list[int] = []  # borrowers and the final step: they conflict with much
-        for step in self.steps:
+
+    def become(self, kept: int, steps: Sequence[Step], waiting: Sequence[Step]) -> None:
+        """Now of a run that begins with `kept` steps of this one and goes on with `steps`."""
+        while len(self.steps) > kept:
+            self._drop()
+        for step in steps:
             self._add(step)
+            self.steps.append(step)
+        self.waiting = list(waiting)
+
+    def _drop(self) -> None:
+        """Undo the last `_add`."""
+        step = self.steps.pop()
+        number, task = len(self.steps), step.task
+        for thing, _ in step.accesses:
+            self._touched[thing].pop()
+        if self._odd and self._odd[-1] == number:
+            self._odd.pop()
+        if self._ends.get(task) == number:
+            del self._ends[task]
+        for started in step.spawned:
+            del self._starts[started]
+        mine = self._by_task[task]
+        mine.pop()
+        if mine:
+            self._last[task] = mine[-1]
+        else:
+            del self._last[task], self._by_task[task]
+        for column in (self.clocks, self.own, self.before, self.rivals):
+            column.pop()
 
     def happens_before(self, one: int, other: int) -> bool:
         return self.clocks[other].get(self.steps[one].task, 0) >= self.own[one]

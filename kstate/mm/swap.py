@@ -22,6 +22,7 @@ from kstate.flags import (
 )
 from kstate.machine import (
     borrow_cpu,
+    look,
     mutex_lock,
     mutex_unlock,
     preempt_disable,
@@ -339,6 +340,8 @@ def lru_add_drain_all(k: Kernel) -> None:
     tasks = k.machine.tasks
     for cpu in busy:
         owner = tasks[cpu + 1] if cpu + 1 < len(tasks) else None
+        if owner is not None:
+            look(owner)
         if owner is None or owner is k.machine.current or owner.ended:
             _lru_add_drain_cpu(k, cpu)
         else:

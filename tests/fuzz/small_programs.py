@@ -202,7 +202,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "retry": (
         lambda w: load(w.x) or retry_when_changed((w.x, "_value")),
         lambda w: load(w.y) or retry_when_changed((w.x, "_value"), (w.y, "_value")),
-        lambda w: store(w.x, 1 - w.x.peek() if False else 1),
+        lambda w: store(w.x, 1),
         lambda w: fetch_add(w.y, 1),
     ),
     "findings": (_bug, _warn, _assert),
@@ -216,7 +216,8 @@ def observed(ran: Ran) -> object:
         primitive = event.point.primitive
         seen.setdefault(event.task, []).append((str(primitive), event.results))
     tasks = tuple((task, tuple(events)) for task, events in sorted(seen.items()))
-    return tasks, ran.state, tuple(sorted(ran.findings))
+    state = ran.state if isinstance(ran.state, tuple) else None
+    return tasks, state, tuple(sorted(ran.findings))
 
 
 def small_program(seed: int, steps_max: int) -> tuple[MachineSubject, frozenset[str]]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from math import factorial
+from random import Random
 
 import pytest
+from small_programs import ACTIONS, observed, small_program
 
+from fuzz.corpus import races_folder, read_program
 from fuzz.dpor import Search
-from fuzz.subject import MachineSubject
-from kstate.machine import Machine, Word, fetch_add, load, store
+from fuzz.explore import EXHAUSTED, bounded, explore
+from fuzz.run import run
+from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, Subject
+from kstate.machine import Choices, Machine, Task, Turn, Word, fetch_add, load, store
 
 Setup = Callable[[Machine], Callable[[], object]]
 
@@ -64,7 +72,130 @@ def test_one_run_per_class(setup: Setup, classes: int) -> None:
     search = Search(MachineSubject(setup))
     forms = set()
     for _ in search.runs():
-        assert search.trace is not None
         forms.add(search.trace.form())
     assert (search.counts.schedules, search.counts.redundant) == (classes, 0)
     assert len(forms) == classes
+
+
+def searched(subject: Subject) -> tuple[Search, set[object]]:
+    """All classes, each met once, and what they show."""
+    search, seen, forms = Search(subject), set(), set()
+    for ran in search.runs():
+        seen.add(observed(ran))
+        forms.add(search.trace.form())
+    assert len(forms) == search.counts.schedules
+    return search, seen
+
+
+class Anything:
+    """Any task that can run, at every step."""
+
+    every_step = True
+
+    def __init__(self, rng: Random, stay: float) -> None:
+        self.rng, self.stay = rng, stay
+
+    def begin(self, choices: Choices) -> None:
+        pass
+
+    def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
+        if current is not None and self.rng.random() < self.stay:
+            return Turn(current, 1)
+        return Turn(self.rng.choice(runnable), 1)
+
+
+def test_small_programs_show_the_same_as_under_plain_enumeration() -> None:
+    """What each task saw, the final state and the findings; of programs with few schedules."""
+    compared = 0
+    for seed in range(1000):
+        subject, _ = small_program(seed, 2)
+        plain = {observed(ran) for ran in islice(bounded(subject, 1000), 301)}
+        if sum(1 for _ in islice(bounded(subject, 1000), 301)) > 300:
+            continue
+        _, reduced = searched(subject)
+        assert reduced == plain, seed
+        compared += 1
+        if compared == 40:
+            return
+    raise AssertionError("too few programs")
+
+
+def test_larger_programs_show_nothing_else_in_random_runs() -> None:
+    """Each kind of action in at least 20 programs; only those that can crash make a search give
+    runs up."""
+    kinds: Counter[str] = Counter()
+    for seed in range(5000, 5300):
+        subject, used = small_program(seed, 3)
+        search, reduced = searched(subject)
+        assert search.counts.redundant == 0 or "findings" in used or "mutex" in used, seed
+        for number in range(20):
+            assert observed(subject.run(Anything(Random(number), 0.0))) in reduced, seed
+        kinds.update(used)
+    assert set(kinds) == set(ACTIONS)
+    assert min(kinds.values()) >= 20, kinds
+
+
+@pytest.mark.parametrize("name", ["2c", "2h", "2k", "4-lrucare", "7a", "x7a"])
+def test_races_show_nothing_else_in_other_searches(name: str) -> None:
+    program = read_program(races_folder() / f"{name}.prog")
+    for kernel in (None, "v4.4+70feee0e1ef3"):
+        subject = ProgramSubject(program.bare(), kernel)
+        search, reduced = searched(subject)
+        assert search.counts.redundant == 0 or kernel is None
+        for number in range(30):
+            assert observed(subject.run(Anything(Random(number), 0.9))) in reduced
+        all_of_them = explore(program, kernel, preemptions=None)
+        few = explore(program, kernel, preemptions=1)
+        assert set(few.findings) <= set(all_of_them.findings)
+        for id, turns in all_of_them.findings.items():
+            again = run(replace(program.bare(), schedule=turns), kernel)
+            assert id in again.ids
+            assert again.diverged is None
+
+
+def reorder(setters: int) -> Setup:
+    """Setters store a = 1, then b = -1; a checker must never see b without a. The bug needs one
+    preemption."""
+
+    def setup(m: Machine) -> Callable[[], object]:
+        a, b = Word(m, "a"), Word(m, "b")
+
+        def setter() -> None:
+            store(a, 1)
+            store(b, -1)
+
+        def checker() -> None:
+            seen = load(a), load(b)
+            assert seen in ((0, 0), (1, -1)), seen
+
+        return lambda: m.join(*m.spawn(*[setter] * setters, checker))
+
+    return setup
+
+
+def test_bounded_search_finds_the_bug_of_one_preemption() -> None:
+    """frontrun says after 34 runs with its bound of 2 that there is none (search-notes 3)."""
+    subject = MachineSubject(reorder(3))
+    assert explore(subject, preemptions=0).verdict == EXHAUSTED
+    assert list(explore(subject, preemptions=1).findings) == ["assertion"]
+    assert list(explore(subject, preemptions=None).findings) == ["assertion"]
+
+
+def test_what_is_wrong_with_a_program_is_told_as_what_it_is() -> None:
+    draws = Random(0)
+
+    def forgotten(m: Machine) -> Callable[[], object]:
+        return lambda: m.spawn(lambda: load(Word(m, "x")))
+
+    def broken(m: Machine) -> Callable[[], object]:
+        return lambda: {}["key"]
+
+    def random(m: Machine) -> Callable[[], object]:
+        x = Word(m, "x")
+        return lambda: m.join(*m.spawn(*[lambda: store(x, draws.getrandbits(30))] * 2))
+
+    assert list(explore(MachineSubject(forgotten), preemptions=None).findings) == ["forgotten-join"]
+    found = explore(MachineSubject(broken), preemptions=None)
+    assert found.texts["exception"].startswith("KeyError: 'key' (test_dpor.py:")
+    with pytest.raises(NotDeterministic):
+        explore(MachineSubject(random), preemptions=None)
