@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 
 from kstate.machine import LOAD, Machine
-from kstate.machine.machine import SPAWN
 
 Counts = tuple[int, ...]  # one a task, by its index, init first; each at least 1
 
@@ -27,7 +26,7 @@ class Profile:
 def profile_of(machine: Machine) -> Profile:
     """The profile a run gives: from the first spawn to when only init is left."""
     events = list(machine.events())
-    spawned = next((at for at, e in enumerate(events) if e.point.primitive is SPAWN), -1)
+    spawned = next((at for at, e in enumerate(events) if e.point.primitive.name == "spawn"), -1)
     last = max((at for at, event in enumerate(events) if event.task), default=-1)
     competing = events[spawned + 1 : last + 1]
     tasks = len(machine.tasks)
