@@ -62,7 +62,7 @@ NESTINGS: tuple[Nesting, ...] = (
         "ptl",
         "mm/hugetlb.py:copy_hugetlb_page_range",
         "mm/hugetlb.py:copy_hugetlb_page_range",
-        "as in copy_page_range",
+        "the child's, then the parent's: nobody but fork, under the parent's mmap_sem, takes two",
     ),
     *(
         Nesting(
