@@ -12,12 +12,14 @@ They are numbers, the same in every process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fuzz.oracles import Snapshot
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
-from kstate.structs import AddressSpace
+from kstate.structs import AddressSpace, Page
 from kstate.syscalls import OPERATIONS
 
 Feature = tuple[int, ...]
@@ -80,10 +82,28 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
         for op, value in zip(ops, returned, strict=False):
             found.add((_OPERATION[op.name], value))
     if machine.ending is None:
-        state = Snapshot(outcome.k)
-        for page in state.in_use:
-            mappings = min(3, len(state.mappings.get(page.pfn, ())))
-            locked = min(3, len(state.locked_mappings(page)))
+        for page, mappings, locked in _pages(outcome):
             in_file = isinstance(page._mapping, AddressSpace)
             found.add((_STATE, page._flags, mappings, locked, in_file))
     return found
+
+
+def _pages(outcome: Outcome) -> Iterator[tuple[Page, int, int]]:
+    """Pages in use: (page, how often mapped, by how many VM_LOCKED vmas), 3 for more."""
+    state = Snapshot(outcome.k)
+    for page in state.in_use:
+        mappings = len(state.mappings.get(page.pfn, ()))
+        yield page, min(3, mappings), min(3, len(state.locked_mappings(page)))
+
+
+def mappings_of(feature: Feature) -> int | None:
+    """How often the page of a state is mapped; None: not a state."""
+    return feature[2] if len(feature) == 5 and feature[0] == _STATE else None
+
+
+def page_shapes(outcome: Outcome) -> dict[int, int]:
+    """Pages in use when all is quiet: how they are mapped, as one number above 0, by the page's id.
+    Of a run that did not end by itself: nothing."""
+    if outcome.machine.ending is not None:
+        return {}
+    return {page.id: 1 + mappings + 4 * locked for page, mappings, locked in _pages(outcome)}

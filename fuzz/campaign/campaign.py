@@ -2,12 +2,10 @@
 
 Strategies share the budget (portfolio.py), each a kind of round:
 - growing (growth.py): one more sequential test;
-- pairing (after Snowboard, Gong et al., SOSP 2021): the last operation of a test runs against
-  others; if the tasks conflict, directed preemptions are tried (directed.py). Evenly: kinds of
-  operation have even attention, but for what a pair still shows. By rarity: some operations are
-  measured alone in the test's state, and the one whose conflict with it was seen least is taken
-  (fuzz/pairs.py);
-- a strategy for each sampler: schedules of pairs that conflict, drawn by it.
+- measuring (meeting.py): what every operation touches in the state a test leads to, alone;
+- meeting: the two operations whose conflicts there were tried least run side by side, with directed
+  preemptions (directed.py);
+- a strategy for each sampler: schedules, drawn by it, of meetings that showed something new.
 Nothing here knows a race: operations are drawn evenly, energy goes where behaviour is rare. No
 clock, no global random: a seed and a number of rounds decide everything.
 """
@@ -19,45 +17,25 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from fuzz.access import Access, accesses, conflict
-from fuzz.campaign.directed import Directed
+from fuzz.campaign.directed import Directed, Shape
 from fuzz.campaign.growth import Entry, Growth, Hit, in_order
+from fuzz.campaign.meeting import Meetings
 from fuzz.campaign.portfolio import Portfolio
 from fuzz.coverage import Feature, features
 from fuzz.explore import Deviate, Deviation
-from fuzz.pairs import Candidate, Index, measure_state, resident_partner, residents
-from fuzz.prog.generate import NAMES, partner
-from fuzz.prog.prog import ChoicesSpec, Op, Program
+from fuzz.prog.prog import ChoicesSpec, Program
 from fuzz.run import Outcome, run
 from fuzz.schedulers import Default, Profile, expand, make_scheduler, profile_of
 from kstate.machine import Choices
 
-GROWING, EVENLY, RAREST = "growing", "pairing evenly", "pairing by rarity"
+GROWING, MEASURING, MEETING = "growing", "measuring", "meeting"
 SAMPLERS = ("random_walk(run=20)", "pct(depth=2)", "pct(depth=3)", "pos", "surw", "delay(delays=2)")
 # What everyone has of the budget whatever it finds; the rest goes where behaviour is still new. New
-# behaviour is no finding: a pairing that shows nothing new may still meet the one schedule.
-FLOORS = {GROWING: 0.2, EVENLY: 0.55, RAREST: 0.05, **dict.fromkeys(SAMPLERS, 0.01)}
+# behaviour is no finding: a meeting that shows nothing new may still have the one schedule.
+FLOORS = {GROWING: 0.15, MEASURING: 0.1, MEETING: 0.6, **dict.fromkeys(SAMPLERS, 0.01)}
 SAMPLES_A_ROUND = 3
-PAIRS_A_VISIT = 3
 POOL_MAX = 256
-TOURNAMENT = 8
 DRAWS_BITS = 16
-
-
-@dataclass
-class Pairing:
-    """Two kinds of operation side by side. rounds: spent on them. news: features they were first to
-    show."""
-
-    rounds: int = 0
-    news: int = 0
-
-
-@dataclass
-class State:
-    """What the operations before a test's task lead to. candidates: conflicts measured there that
-    were not tried yet; None before that."""
-
-    candidates: list[Candidate] | None = None
 
 
 @dataclass
@@ -78,12 +56,10 @@ class Campaign:
         self.rng = Random(f"kfuzz {seed}")
         self.initial = [replace(program.bare(), kernel=kernel) for program in initial]
         self.growth = Growth(kernel, self.rng)
-        self.directed = Directed(self.rng)
-        self.index = Index()
-        self.states: dict[tuple[Op, ...], State] = {}
-        self.pairings: dict[tuple[str, str], Pairing] = {}
+        self.directed = Directed()
+        self.meetings = Meetings(self.rng, self.directed)
         self.pool: list[Scheduled] = []
-        self.portfolio = Portfolio((GROWING, EVENLY, RAREST, *SAMPLERS), FLOORS)
+        self.portfolio = Portfolio((GROWING, MEASURING, MEETING, *SAMPLERS), FLOORS)
 
     @property
     def runs(self) -> int:
@@ -101,117 +77,50 @@ class Campaign:
     def round(self) -> Iterator[Hit]:
         """A round of the strategy whose turn it is; yields what shows a finding."""
         if self.initial:
-            yield from self._schedules(self.initial.pop(0))
+            yield from self._schedules(self.initial.pop(0), {})
             return
         name = self.portfolio.next()
         steps, news = self.growth.steps, len(self.counts)
         if name == GROWING or not self.corpus:
             yield from self.growth.round()
-        elif name == EVENLY:
-            yield from self._pair_evenly()
-        elif name == RAREST:
-            yield from self._pair_by_rarity()
+        elif name == MEASURING:
+            yield from self._measure()
+        elif name == MEETING:
+            yield from self._meet()
         elif self.pool:
             yield from self._sample(name)
         self.portfolio.spent(name, self.growth.steps - steps, len(self.counts) - news)
 
     # ---- pairing -------------------------------------------------------------------------
 
-    def _pair_evenly(self) -> Iterator[Hit]:
-        name, other = self._next_pairing()
-        entries = [entry for entry in self.corpus if entry.program.tasks[0][0].name == name]
-        rarity = self.growth.rarity
-        entry = min(entries, key=lambda entry: (entry.paired.get(other, 0), -rarity(entry)))
-        entry.paired[other] = entry.paired.get(other, 0) + 1
-        others = (
-            partner(self.rng, entry.program, other),
-            partner(self.rng, entry.program, self.rng.choice(NAMES)),
-        )
-        before = len(self.counts)
-        yield from self._schedules(replace(entry.program, tasks=(entry.program.tasks[0], others)))
-        pairing = self.pairings[name, other]
-        pairing.rounds += 1
-        pairing.news += len(self.counts) - before
-
-    def _next_pairing(self) -> tuple[str, str]:
-        """The two kinds of operation that had the least attention for what they still show."""
-        last = dict.fromkeys(entry.program.tasks[0][0].name for entry in self.corpus)
-        for name in last:
-            for other in NAMES:
-                self.pairings.setdefault((name, other), Pairing())
-        return min(
-            self.pairings,
-            key=lambda pair: self.pairings[pair].rounds / (1 + self.pairings[pair].news) ** 0.5,
-        )
-
-    def _pair_by_rarity(self) -> Iterator[Hit]:
-        """Of some states, the one with the conflict most worth a try. One is measured first if any
-        of them was not."""
-        growth, rng = self.growth, self.rng
-        drawn = [rng.choice(self.corpus).program for _ in range(TOURNAMENT)]
-        able = [test for test in drawn if residents(test)]
-        if not able:
+    def _measure(self) -> Iterator[Hit]:
+        """What each operation touches in a state. Each run is a sequential test as well."""
+        growth, hits = self.growth, list[Hit]()
+        state = self.meetings.next_state(self.corpus)
+        if state is None:
             yield from growth.round()
             return
-        for test in able:
-            if self._state(test).candidates is None:
-                yield from self._measure(test)
-                break
-        best = max(able, key=lambda test: self._worth(test)[0])
-        for _ in range(PAIRS_A_VISIT):
-            candidate = self._worth(best)[1]
-            if candidate is None:
-                break
-            tasks = ((candidate.one,), (candidate.other,))
-            yield from self._schedules(replace(best, tasks=tasks))
-            left = self._state(best).candidates
-            assert left is not None
-            left.remove(candidate)
-
-    def _worth(self, test: Program) -> tuple[float, Candidate | None]:
-        """The conflict in a state that is most worth a try: seen in few states, seldom tried."""
-        seen, tried = self.index.places, self.directed.tried
-        best: tuple[float, Candidate | None] = 0.0, None
-        for candidate in self._state(test).candidates or ():
-            worth = 0.0
-            for one, other in candidate.places:
-                tries = tried.get((*one, *other), 0) + tried.get((*other, *one), 0)
-                worth += 1 / (seen[one, other] * (1 + tries) ** 2)
-            if worth > best[0]:
-                best = worth, candidate
-        return best
-
-    def _state(self, test: Program) -> State:
-        return self.states.setdefault(test.init, State())
-
-    def _measure(self, test: Program) -> Iterator[Hit]:
-        """Run an operation of every kind from a state: what the corpus has found to do something
-        there, or else any. Each is a sequential test as well."""
-        growth, there, hits = self.growth, residents(test), list[Hit]()
-        known = {
-            op.name: op
-            for entry in self.corpus
-            if entry.program.init == test.init
-            for op in entry.program.tasks[0]
-            if op.process in there
-        }
-        ops = [
-            known[name] if name in known else resident_partner(self.rng, test, name)
-            for name in NAMES
-        ]
 
         def perform(program: Program) -> Outcome:
             outcome = growth.ran(run(program, None, Default(), Choices()))
             if outcome.findings:
                 hits.append(Hit(program, outcome))
-            if program.tasks[0]:
+            if any(program.tasks):
                 growth.consider(in_order(program), features(program, outcome))
             return outcome
 
-        self._state(test).candidates = measure_state(self.index, test, ops, perform)
+        self.meetings.measure(state, perform)
         yield from hits
 
-    def _schedules(self, program: Program) -> Iterator[Hit]:
+    def _meet(self) -> Iterator[Hit]:
+        """Schedules of the two operations that are most worth it."""
+        meeting = self.meetings.take()
+        if meeting is None:
+            yield from self._measure()
+        else:
+            yield from self._schedules(meeting.program, meeting.shapes)
+
+    def _schedules(self, program: Program, shapes: dict[int, Shape]) -> Iterator[Hit]:
         """Run a program with each task first; then, if the tasks conflict, with preemptions."""
         before = len(self.counts)
         orders: list[list[Access]] = []
@@ -224,7 +133,7 @@ class Campaign:
         for first, mine in enumerate(orders, 1):
             for other, theirs in enumerate(orders, 1):
                 if first != other:
-                    for deviations in self.directed.propose(first, mine, other, theirs):
+                    for deviations in self.directed.propose(first, mine, other, theirs, shapes):
                         yield from self._run(program, deviations)
         news = len(self.counts) - before
         if news:

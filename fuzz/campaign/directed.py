@@ -1,58 +1,69 @@
 """Directed preemptions: leave a task just before an access that another task conflicts with.
 
 After Razzer (Jeong et al., S&P 2019) and RFF (Wolff et al., ASPLOS 2024): a pair of conflicting
-accesses becomes a scheduling constraint. Departure: a pair is told apart by the operations it
-happens in, not by a race detector; each pair is tried a few times, the less tried first served.
+accesses becomes a scheduling constraint. Departure: pairs come from what ran, not from a race
+detector, and what was tried less often is tried first. Two counts say how often: one of the two
+points alone, whatever operations led there, so that a few thousand pairs cover the kernel; and one
+of the points in their context, the operations and the shape of the object, for what a pair of
+points leads to depends on who meets there over what.
 """
 
 from __future__ import annotations
 
-from random import Random
-
 from fuzz.access import Access, conflicts
 from fuzz.explore import Deviation
 
-PER_PROGRAM_MAX = 4
+PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
+WORTH_LEAST = 0.02  # of a preemption, to be tried at all
+PAIRS_COUNTED = 3  # of the pairs a preemption would try, those that say what it is worth
 
-Pair = tuple[str, int, str, int]  # operation, point of the task that is left; the same of the other
+Shape = int  # what an object looks like while all is quiet; 0: of no known shape
+# Operation and point of the task that is left, the same of the other, shape of what they meet over.
+Pair = tuple[str, int, str, int, Shape]
 
 
 class Directed:
-    """Which pairs have been tried how often; the campaign runs what it proposes.
+    """What has been tried how often; the campaign runs what it proposes.
 
-    tried: by pair. cuts: how often a task was left at a place, (operation, point)."""
+    points: by the two points. contexts: by pair."""
 
-    def __init__(self, rng: Random) -> None:
-        self.rng = rng
-        self.tried: dict[Pair, int] = {}
-        self.cuts: dict[tuple[str, int], int] = {}
+    def __init__(self) -> None:
+        self.points: dict[tuple[int, int], int] = {}
+        self.contexts: dict[Pair, int] = {}
+
+    def worth(self, pair: Pair) -> float:
+        """Of trying a pair: 2 if its points never met, 1 if they did in another context."""
+        tries = self.points.get((pair[1], pair[3]), 0)
+        here = self.contexts.get(pair, 0)
+        return 1 / (1 + tries) ** 2 + 1 / (1 + here) ** 2
 
     def propose(
-        self, first: int, mine: list[Access], other: int, theirs: list[Access]
+        self,
+        first: int,
+        mine: list[Access],
+        other: int,
+        theirs: list[Access],
+        shapes: dict[int, Shape],
     ) -> list[tuple[Deviation, ...]]:
-        """Schedules in which `first` begins and is left for `other` before a conflicting access.
-
-        A pair that was tried n times comes again with probability 1 / (1 + n): where it led
-        nowhere, another program may still lead somewhere. Of those that come, the places where a
-        task was left least often go first (Lemieux and Sen, FairFuzz, ASE 2018: aim at what is
-        rare). Proposing a pair counts as trying it.
-        """
-        pairs_of: dict[int, tuple[Access, list[Pair]]] = {}
+        """Schedules in which `first` begins and is left for `other` before a conflicting access,
+        the one most worth a try first. shapes: by id of the object. Proposing counts as trying."""
+        cuts: dict[int, dict[Pair, None]] = {}
         for access, their in conflicts(mine, theirs):
-            pair = (access.operation, access.number, their.operation, their.number)
-            pairs_of.setdefault(access.step, (access, []))[1].append(pair)
-        candidates: list[tuple[int, float, Access, list[Pair]]] = []
-        for access, pairs in pairs_of.values():
-            tries = {pair: self.tried.get(pair, 0) for pair in pairs}
-            fresh = [pair for pair, count in tries.items() if self.rng.random() * (1 + count) < 1]
-            if fresh and access.step > 0:
-                cuts = self.cuts.get(access.place, 0)
-                candidates.append((cuts, self.rng.random(), access, fresh))
+            if access.step > 0:
+                pair = (*access.place, *their.place, shapes.get(access.operand, 0))
+                cuts.setdefault(access.step, {})[pair] = None
         proposed: list[tuple[Deviation, ...]] = []
-        candidates.sort(key=lambda candidate: candidate[:2])
-        for _, _, access, fresh in candidates[:PER_PROGRAM_MAX]:
-            self.cuts[access.place] = self.cuts.get(access.place, 0) + 1
-            for pair in fresh:
-                self.tried[pair] = self.tried.get(pair, 0) + 1
-            proposed.append(((0, first), (access.step, other)))
+        while cuts and len(proposed) < PER_ORDER_MAX:
+            worths = {step: self._worth_of_cut(pairs) for step, pairs in cuts.items()}
+            step = max(worths, key=lambda step: (worths[step], -step))
+            if worths[step] < WORTH_LEAST:
+                break
+            for pair in cuts.pop(step):
+                points = pair[1], pair[3]
+                self.points[points] = self.points.get(points, 0) + 1
+                self.contexts[pair] = self.contexts.get(pair, 0) + 1
+            proposed.append(((0, first), (step, other)))
         return proposed
+
+    def _worth_of_cut(self, pairs: dict[Pair, None]) -> float:
+        return sum(sorted(map(self.worth, pairs), reverse=True)[:PAIRS_COUNTED])

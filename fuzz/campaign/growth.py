@@ -7,7 +7,7 @@ a run each. Counts of features, over all runs of a campaign, say what is rare.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from fuzz.coverage import Feature, features, operation_of
@@ -31,14 +31,12 @@ class Hit:
     outcome: Outcome
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
-    """A test the corpus keeps. Its task is its last operation. paired: rounds it had with each kind
-    of operation beside it."""
+    """A test the corpus keeps. Its task is its last operation."""
 
     program: Program
     features: tuple[Feature, ...]
-    paired: dict[str, int] = field(default_factory=dict)
 
 
 class Growth:
@@ -76,8 +74,9 @@ class Growth:
             self.corpus += self._trimmed(test, new)
 
     def _trimmed(self, program: Program, new: set[Feature]) -> list[Entry]:
-        """Drop every operation that the new features do not need. An entry for each that is left
-        and may have shown one, as the task, and what came before it."""
+        """Drop every operation that the new features do not need, but leave all processes something
+        to be there for: others are to meet them. An entry for each operation that is left and may
+        have shown a new feature, as the task, and what came before it."""
         ops = program.init + program.tasks[0]
         found: set[Feature] = new
         for at in range(len(ops) - 1, -1, -1):
@@ -85,6 +84,8 @@ class Growth:
             if not fewer:
                 break
             candidate = replace(program, init=fewer[:-1], tasks=(fewer[-1:],))
+            if len(candidate.processes()) < len(program.processes()):
+                continue
             shown = features(candidate, self.ran(run(candidate, None, Default(), Choices())))
             if new <= shown:
                 ops, program, found = fewer, candidate, shown

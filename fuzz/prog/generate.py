@@ -66,10 +66,8 @@ def random_vocabulary(rng: Random, size: MachineSize | None = None) -> Vocabular
 def generate(rng: Random, kernel: str) -> Program:
     """A random program: each process maps something, a few operations, then two tasks."""
     words = random_vocabulary(rng)
-    init = [
-        Op(process, "map", (random_argument(rng, SLOT, words), random_argument(rng, KIND, words)))
-        for process in PROCESSES_USED
-    ]
+    where = (random_argument(rng, SLOT, words), random_argument(rng, KIND, words))
+    init = [Op(process, "map", where) for process in PROCESSES_USED]
     init += [random_op(rng, words) for _ in range(rng.randrange(INIT_OPERATIONS_MAX))]
     tasks = tuple(
         tuple(random_op(rng, words) for _ in range(rng.randrange(1, TASK_OPERATIONS_MAX + 1)))

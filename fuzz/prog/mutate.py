@@ -79,6 +79,13 @@ def _copy(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) 
         target.insert(rng.randrange(len(target) + 1), rng.choice(section))
 
 
+def _mirror(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) -> None:
+    section = rng.choice(sections)
+    if section:
+        at = rng.randrange(len(section))
+        section.insert(at + 1, replace(section[at], process=rng.choice(PROCESSES_USED)))
+
+
 def _move(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) -> None:
     section = rng.choice(sections)
     if section:
@@ -108,6 +115,8 @@ _MUTATIONS: tuple[Callable[[Random, Sections, Sections, Vocabulary], None], ...]
     _delete,
     _change_argument,
     _copy,
+    _mirror,
+    _mirror,
     _move,
     _splice,
     _replace,
