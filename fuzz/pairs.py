@@ -55,11 +55,9 @@ class Index:
     def __init__(self) -> None:
         self.uses: dict[str, Use] = {}
         self.pairs: dict[tuple[str, str], PairRecord] = {}
-        self.places: dict[Places, int] = {}
 
-    def add(self, one: tuple[str, list[Access]], other: tuple[str, list[Access]]) -> list[Places]:
-        """Two operations that were run alone from one state: (kind, what it did). Returns where
-        they conflict."""
+    def add(self, one: tuple[str, list[Access]], other: tuple[str, list[Access]]) -> None:
+        """Two operations that were run alone from one state: (kind, what it did)."""
         if other[0] < one[0]:
             one, other = other, one
         record = self.pairs.setdefault((one[0], other[0]), PairRecord())
@@ -73,8 +71,6 @@ class Index:
             record.words[word] = record.words.get(word, 0) + 1
         for what in found:
             record.places[what] = record.places.get(what, 0) + 1
-            self.places[what[1]] = self.places.get(what[1], 0) + 1
-        return list(dict.fromkeys(places for _, places in found))
 
     def use(self, name: str, done: list[Access]) -> None:
         """One operation that was run alone."""
@@ -119,31 +115,15 @@ def footprint(outcome: Outcome, cpu: int) -> list[Access]:
     return [access for access in accesses(outcome, cpu + 1) if access.operand < first_new]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """Two operations that conflict in a state, the first on cpu0, the other on cpu1, and where."""
-
-    one: Op
-    other: Op
-    places: tuple[Places, ...]
-
-
 def measure_state(
     index: Index, state: Program, ops: Sequence[Op], perform: Callable[[Program], Outcome]
-) -> list[Candidate]:
-    """Run each of `ops` alone from a state, on either of two CPUs, and compare any two of them.
-
-    Returns: those that conflict."""
+) -> None:
+    """Run each of `ops` alone from a state, on either of two CPUs, and compare any two of them."""
     done = [[footprint(perform(beside(state, cpu, op)), cpu) for op in ops] for cpu in range(CPUS)]
-    candidates = []
     for at, op in enumerate(ops):
         index.use(op.name, done[0][at])
         for other_at in range(at, len(ops)):
-            other = ops[other_at]
-            places = index.add((op.name, done[0][at]), (other.name, done[1][other_at]))
-            if places:
-                candidates.append(Candidate(op, other, tuple(places)))
-    return candidates
+            index.add((op.name, done[0][at]), (ops[other_at].name, done[1][other_at]))
 
 
 def measure(

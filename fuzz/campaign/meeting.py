@@ -24,7 +24,7 @@ from fuzz.run import Outcome
 
 MEETINGS_A_STATE = 200  # the best of a state are kept
 QUEUE_MAX = 20_000
-PAIRS_COUNTED = 8  # of the pairs of a meeting, those that say what it is worth
+PAIRS_COUNTED = 16  # of the pairs of a meeting, those that say what it is worth
 MAPPED_WEIGHT = 4  # of a page's mappings in the worth of a state
 SHORT = 8  # operations a state may have before its length counts much against it
 

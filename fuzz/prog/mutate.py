@@ -80,10 +80,12 @@ def _copy(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) 
 
 
 def _mirror(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) -> None:
+    """What one process does, another does too: then they share what it is done to."""
     section = rng.choice(sections)
     if section:
         at = rng.randrange(len(section))
-        section.insert(at + 1, replace(section[at], process=rng.choice(PROCESSES_USED)))
+        others = PROCESSES_USED.replace(section[at].process, "")
+        section.insert(at + 1, replace(section[at], process=rng.choice(others)))
 
 
 def _move(rng: Random, sections: Sections, donors: Sections, words: Vocabulary) -> None:

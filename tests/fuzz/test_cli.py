@@ -258,7 +258,7 @@ def test_run_tells_json_and_keeps_crashes_and_corpus(tmp_path: Path) -> None:
     assert events[-1]["event"] == "summary"
     assert {event["event"] for event in events} >= {"finding", "summary"}
     strategies = events[-1]["strategies"]
-    assert {"growing", "pairing evenly", "pairing by rarity", "pos", "surw"} <= set(strategies)
+    assert {"growing", "measuring", "meeting", "pos", "surw"} <= set(strategies)
     assert all(mine["steps"] > 0 for mine in strategies.values())
     assert sum(mine["news"] for mine in strategies.values()) == events[-1]["features"]
     assert sorted(path.name for path in crashes.iterdir()) == events[-1]["crashes"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from random import Random
 
-from fuzz.campaign.growth import Growth
+from fuzz.campaign.directed import Directed
+from fuzz.campaign.growth import Entry, Growth
+from fuzz.campaign.meeting import Meetings
 from fuzz.campaign.portfolio import FLOOR, Portfolio
+from fuzz.coverage import features
 from fuzz.pairs import Index, beside, footprint, measure, resident_partner
 from fuzz.prog.prog import Op, Program
-from fuzz.run import run
+from fuzz.run import Outcome, run
 
 A_MAPS = Op("A", "map", (0, "tmpfs_shared"))
 A_ANON = Op("A", "map", (0, "anon"))
@@ -75,6 +79,51 @@ def test_an_index_is_measured_and_lists_the_rarest_first() -> None:
     assert "vm_flags" in index.uses["mlock"].writes
     assert "vm_flags" not in index.uses["read"].writes
     assert set(index.uses["drain"].writes) & {"pagevec"}
+
+
+def entry(*ops: Op) -> Entry:
+    test = Program("v4.3", init=ops[:-1], tasks=(ops[-1:],))
+    return Entry(test, tuple(sorted(features(test, run(test)))))
+
+
+def test_states_of_pages_that_many_map_and_of_pages_not_seen_go_first() -> None:
+    meetings = Meetings(Random("states"), Directed())
+    twice = entry(A_MAPS, B_MAPS, READ_A, READ_B)
+    once, same = entry(A_MAPS, B_MAPS, READ_A), entry(B_MAPS, A_MAPS, READ_B, READ_A)
+    alone = entry(A_MAPS, READ_A)
+    corpus = [alone, once, twice, same]
+    states = [meetings.next_state(corpus) for _ in range(5)]
+    inits = [None if state is None else len(state.init) for state in states]
+    assert inits == [4, 3, 4, 2, None]
+    assert states[0] is not None
+    assert states[0].init == (A_MAPS, B_MAPS, READ_A, READ_B)
+    assert states[0].tasks == ()
+
+
+def test_meetings_come_from_lone_runs_and_give_way_when_tried() -> None:
+    directed = Directed()
+    meetings = Meetings(Random("meetings"), directed)
+    state = Program("v4.3", init=(A_MAPS, B_MAPS, *LOCKS))
+    programs: list[Program] = []
+
+    def perform(program: Program) -> Outcome:
+        programs.append(program)
+        return run(program)
+
+    meetings.measure(state, perform)
+    assert all(sum(map(len, program.tasks)) <= 1 for program in programs)
+    queued = {item[2].program.tasks: item[2] for item in meetings.queue}
+    assert len(queued) > len(programs)
+    best = meetings.take()
+    assert best is not None
+    for pair in best.pairs:
+        for seen in (pair, (*pair[2:4], *pair[:2], pair[4])):
+            directed.points[seen[1], seen[3]] = directed.contexts[seen] = 9
+    following = meetings.take()
+    assert following is not None
+    assert following.program != best.program
+    heapq.heappush(meetings.queue, (-1e9, 0, best))  # what it was thought to be worth
+    assert meetings.take() is not best
 
 
 def spend(portfolio: Portfolio, yields: dict[str, float], rounds: int) -> dict[str, float]:
