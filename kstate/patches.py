@@ -55,6 +55,7 @@ FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
+FIX_VMA_MERGE_FLAGS = "FIX_VMA_MERGE_FLAGS"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -323,6 +324,13 @@ TABLE: tuple[Patch, ...] = (
         files=("migrate.py",),
         modelled=True,
     ),
+    Patch(
+        FIX_VMA_MERGE_FLAGS,
+        "fix:vma-merge-flags",
+        "of two vmas that merge, the one that has the new flags stays (X-vma-merge)",
+        files=("mmap.py",),
+        modelled=True,
+    ),
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
@@ -336,7 +344,7 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 CLEAN = (
     "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
     "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
-    "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only"
+    "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
 )
 
 

@@ -81,6 +81,12 @@ class Campaign:
             return
         name = self.portfolio.next()
         steps, news = self.growth.steps, len(self.counts)
+        try:
+            yield from self._round_of(name)
+        finally:  # also where the campaign ends in the middle of a round
+            self.portfolio.spent(name, self.growth.steps - steps, len(self.counts) - news)
+
+    def _round_of(self, name: str) -> Iterator[Hit]:
         if name == GROWING or not self.corpus:
             yield from self.growth.round()
         elif name == MEASURING:
@@ -89,7 +95,6 @@ class Campaign:
             yield from self._meet()
         elif self.pool:
             yield from self._sample(name)
-        self.portfolio.spent(name, self.growth.steps - steps, len(self.counts) - news)
 
     # ---- meeting -------------------------------------------------------------------------
 

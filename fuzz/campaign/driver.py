@@ -166,9 +166,10 @@ class Driver:
                 status.counts[id] = status.counts.get(id, 0) + 1
                 status.first_hit.setdefault(id, (status.runs, status.elapsed_s))
                 name = folder_name(entry.program, outcome, id)
-                if name in self._known:
+                if self._minimised.get(id, 0) >= MINIMISED_PER_ID or name in self._known:
                     continue
                 self._known.add(name)
+                self._minimised[id] = self._minimised.get(id, 0) + 1
                 program = reproducer(entry.program, outcome, id)
                 crashes = options.crashes
                 folder = None if crashes is None else save(crashes, program, outcome, id)

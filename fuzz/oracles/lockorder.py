@@ -64,6 +64,13 @@ NESTINGS: tuple[Nesting, ...] = (
         "mm/hugetlb.py:copy_hugetlb_page_range",
         "the child's, then the parent's: nobody but fork, under the parent's mmap_sem, takes two",
     ),
+    Nesting(
+        "ptl",
+        "mm/huge_memory.py:page_check_address_pmd",
+        "mm/huge_memory.py:page_check_address_pmd",
+        "all that map a huge page, the latest first, to split it under the anon_vma's rwsem: the "
+        "model's for pmds marked as splitting. A child's is later than its parent's",
+    ),
     *(
         Nesting(
             PAGE_LOCK,

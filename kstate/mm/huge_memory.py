@@ -6,6 +6,8 @@ unit that was split is one small page from then on, as if its tails had never be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kstate.flags import (
     ENOENT,
     FAULT_FLAG_WRITE,
@@ -28,7 +30,7 @@ from kstate.machine import (
     up_read,
     up_write,
 )
-from kstate.mm import memory, migrate, mlock, mmap, rmap, swap
+from kstate.mm import memcontrol, memory, migrate, mlock, mmap, rmap, swap
 from kstate.mm.debug import BUG_ON
 from kstate.pageflags import (
     SetPageUptodate,
@@ -65,7 +67,7 @@ def alloc_hugepage(k: Kernel, node: int, *, thisnode: bool = False) -> Page | No
 
     Source:   mm/huge_memory.c alloc_hugepage_vma(); mm/page_alloc.c, v4.3.
     Returns:  None where there is none, or by an injected fault `alloc_hugepage`.
-    Left out: compaction on the way; memcg: a huge page is charged to nobody.
+    Left out: compaction on the way.
     """
     if k.thp is None:
         k.thp = Thp(k)
@@ -91,15 +93,21 @@ def do_huge_pmd_anonymous_page(
     page = alloc_hugepage(k, 0)
     if page is None:
         return memory.do_anonymous_page(k, vma, address, pte, flags)
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
+    if error:
+        swap.put_page(k, page)
+        return memory.do_anonymous_page(k, vma, address, pte, flags)
     SetPageUptodate(page)
     spin_lock(pte.lock)
     if pte.value.kind != NONE:
         spin_unlock(pte.lock)
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, page)
         return 0
     writable = bool(vma.vm_flags & VM_WRITE)
     entry = pte_mkdirty(PteVal(PRESENT, page, write=writable, young=True))
     rmap.page_add_new_anon_rmap(page, vma, address)
+    memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, page, vma)
     set_pte_at(pte, entry)
     vma.vm_mm.rss[MM_ANONPAGES] += page.nr_pages
@@ -152,16 +160,24 @@ def do_huge_pmd_wp_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, or
         split_huge_page(k, page)
         swap.put_page(k, page)
         return 0
+    error, memcg = memcontrol.mem_cgroup_try_charge(k, new_page, vma.vm_mm)
+    if error:
+        swap.put_page(k, new_page)
+        split_huge_page(k, page)
+        swap.put_page(k, page)
+        return 0
     memory.copy_user_highpage(k, new_page, page)
     SetPageUptodate(new_page)
     spin_lock(pte.lock)
     if not pte_same(pte.value, orig) or page.nr_pages == 1:
         spin_unlock(pte.lock)
+        memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, page)
         swap.put_page(k, new_page)
         return 0
     ptep_get_and_clear(pte)
     rmap.page_add_new_anon_rmap(new_page, vma, address)
+    memcontrol.mem_cgroup_commit_charge(new_page, memcg)
     swap.lru_cache_add_active_or_unevictable(k, new_page, vma)
     set_pte_at(pte, pte_mkdirty(PteVal(PRESENT, new_page, write=writable, young=True)))
     rmap.page_remove_rmap(k, page)
@@ -191,6 +207,20 @@ def page_check_address_pmd(k: Kernel, page: Page, vma: VmAreaStruct, address: in
     return None
 
 
+def _check_address_pmd_once(
+    k: Kernel, page: Page, vma: VmAreaStruct, address: int, mapped: Sequence[Pte]
+) -> Pte | None:
+    """page_check_address_pmd() where ptls of the pmds found before are still held. A pmd that was
+    found does not count twice: it would be marked as splitting."""
+    pte = memory.pte_offset(vma.vm_mm, address)
+    if all(pte.lock is not held.lock for held in mapped):
+        return page_check_address_pmd(k, page, vma, address)
+    if pte in mapped:
+        return None
+    value = pte.value
+    return pte if value.kind == PRESENT and value.page is page else None
+
+
 def split_failed(k: Kernel, page: Page) -> bool:
     """Is it a huge page that will not be split? No step for a small page.
 
@@ -208,7 +238,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
     Returns:  0; 1: it is not mapped any more, or an injected fault `split_huge_page`.
     Bugs:     BUG: not anonymous; not swap-backed; mapcount is not the number of pmds.
     Left out: tails. All ptls are held at once; in the kernel a pmd that is being split makes
-              everybody wait instead.
+              everybody wait instead. Two vmas of one mm may be found: its ptl is taken once.
     """
     BUG_ON(not isinstance(page._mapping, ANON), "bug-split-huge-page-anon", "!PageAnon(page)")
     if k.machine.fault("split_huge_page"):
@@ -227,7 +257,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
         for vma in reversed(anon_vma.vmas):  # children first, as fork takes the ptls
             address = vma.vm_start + page._index - vma.vm_pgoff
             if vma.vm_start <= address < vma.vm_end:
-                pte = page_check_address_pmd(k, page, vma, address)
+                pte = _check_address_pmd_once(k, page, vma, address, mapped)
                 if pte is not None:
                     mapped.append(pte)
         BUG_ON(
@@ -246,8 +276,8 @@ def split_huge_page(k: Kernel, page: Page) -> int:
         for pte in mapped:
             pte.mm.rss[MM_ANONPAGES] -= tails
         spin_unlock_irq(zone.lru_lock)
-        for pte in reversed(mapped):
-            spin_unlock(pte.lock)
+        for lock in reversed(dict.fromkeys(pte.lock for pte in mapped)):
+            spin_unlock(lock)
     up_write(anon_vma.rwsem)
     rmap.put_anon_vma(anon_vma)
     return 0

@@ -1029,6 +1029,7 @@ def migrate_misplaced_transhuge_page(
         set_pte_at(pte, new)
     if P03 in k.patches:
         mlock_migrate_page(new_page, page)
+    memcontrol.mem_cgroup_replace_page(k, page, new_page, lrucare=False)
     rmap.page_remove_rmap(k, page)
     spin_unlock(pte.lock)
     get_page(new_page)

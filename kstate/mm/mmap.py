@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kstate.flags import VM_LOCKED, VM_SOFTDIRTY
 from kstate.machine import down_write, up_write
 from kstate.mm import memory, mlock, rmap, swap
+from kstate.patches import FIX_VMA_MERGE_FLAGS
 from kstate.structs import AddressSpace, AnonVma, Kernel, MmStruct, VmAreaStruct
 
 
@@ -132,7 +133,9 @@ def vma_merge(
     """Let a range of `vma` that is about to have `newflags` join neighbours that have them.
 
     Source:   mm/mmap.c vma_merge(), v4.3, for a range of an existing vma.
-    Context:  mmap_sem held for write; takes the rmap locks for write.
+                                               Patches: fix:vma-merge-flags.
+    Context:  mmap_sem held for write; takes the rmap locks for write. A whole vma that merges with
+              the next one stays, with its old flags until the caller stores the new ones.
     Returns:  the vma that swallowed the range, or None.
     """
     mm = vma.vm_mm
@@ -155,6 +158,9 @@ def vma_merge(
     if after is None:
         return None
     if whole:
+        if FIX_VMA_MERGE_FLAGS in k.patches:
+            vma_adjust([(after, start, after.vm_end)], remove=vma)
+            return after
         vma_adjust([(vma, start, after.vm_end)], remove=after)
         return vma
     vma_adjust([(vma, vma.vm_start, start), (after, start, after.vm_end)])
