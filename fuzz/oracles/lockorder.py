@@ -56,13 +56,13 @@ NESTINGS: tuple[Nesting, ...] = (
         "ptl",
         "mm/memory.py:copy_page_range",
         "mm/memory.py:copy_page_range",
-        "the child's, then the parent's: nobody but fork, under the parent's mmap_sem, takes two",
+        "the child's, then the parent's, under the parent's mmap_sem: the latest first",
     ),
     Nesting(
         "ptl",
         "mm/hugetlb.py:copy_hugetlb_page_range",
         "mm/hugetlb.py:copy_hugetlb_page_range",
-        "the child's, then the parent's: nobody but fork, under the parent's mmap_sem, takes two",
+        "the child's, then the parent's, under the parent's mmap_sem: the latest first",
     ),
     Nesting(
         "ptl",
