@@ -21,9 +21,10 @@ test: $(VENV)/.installed
 compiled: $(VENV)/.installed
 	$(BIN)/pytest tests/compiled.py
 
-# Every file of corpus/races with up to 2 preemptions on the clean kernel, on both cores.
+# Every file of corpus/races with up to 2 preemptions on every kernel it names, on both cores.
+# Stopped, it goes on where it was; `make clean` forgets.
 matrix: $(VENV)/.installed
-	$(BIN)/kfuzz bench matrix
+	$(BIN)/kfuzz bench matrix --keep .matrix.jsonl
 
 bench: $(VENV)/.installed
 	$(BIN)/kfuzz bench
@@ -34,4 +35,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .matrix.jsonl build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import statistics
 import subprocess
@@ -19,13 +20,14 @@ import greenlet
 import multiprocess
 
 from fuzz.campaign.driver import Driver, Options, Status
-from fuzz.corpus import program_files, races_folder, read_program
-from fuzz.explore import EXHAUSTED, explore
+from fuzz.corpus import program_files, races_folder, read_program, read_race
+from fuzz.explore import EXHAUSTED, REFUTED, explore
 from fuzz.oracles import ORACLES
 from fuzz.prog.prog import Program
 from fuzz.run import profile, run
 from fuzz.sample import sampled_choices
 from fuzz.schedulers import SAMPLERS, Default, Pct, RandomWalk, Replay, expand, make_scheduler
+from fuzz.version import model_hash
 from kstate.boot import boot
 from kstate.machine import GREENLETS, THREADS, Choices, Machine, Scheduler
 from kstate.machine.compiled import COMPILED
@@ -200,24 +202,70 @@ def clean() -> Iterator[Record]:
         }
 
 
-def matrix() -> Iterator[Record]:
-    """Every race file with up to 2 preemptions: nothing on the clean kernel. Both cores."""
-    files = program_files(races_folder())
+def matrix(keep: Path | None = None) -> Iterator[Record]:
+    """Every race with up to 2 preemptions, on every kernel that shows it or does not. Both cores.
+
+    Shown where the file says so, absent where it says so, and on the clean kernel nothing at all.
+    keep: records are added there; what is there already, of this model, is not run again."""
+    jobs = [job for file in program_files(races_folder()) for job in _matrix_jobs(file)]
+    known = {tuple(record["job"]): record for record in _kept(keep)}
+    left = [job for job in jobs if job not in known]
+    counts = {True: 0, False: 0}
     with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
-        for record in pool.imap(_matrix_row, [str(file) for file in files]):
-            yield record
+        fresh = pool.imap(_matrix_row, left)
+        for job in jobs:
+            record = known.get(job)
+            if record is None:
+                record = next(fresh)
+                if keep is not None:
+                    with keep.open("a") as lines:
+                        lines.write(json.dumps(record) + "\n")
+            counts[record["ok"]] += 1
+            yield {name: value for name, value in record.items() if name != "job"}
             sys.stdout.flush()
+    yield {"what": "matrix", "as said": counts[True], "not": counts[False], "ok": not counts[False]}
 
 
-def _matrix_row(file: str) -> Record:
-    result = explore(read_program(Path(file)), CLEAN, preemptions=2)
+MatrixJob = tuple[str, str, str, str, str]  # file, kernel, finding or any, verdict, sources
+
+
+def _matrix_jobs(path: Path) -> Iterator[MatrixJob]:
+    race = read_race(path)
+    sources = sha256(model_hash().encode() + path.read_bytes()).hexdigest()[:12]
+    if race.needs != "SEQ" and race.finding:
+        for kernel in race.shows_on:
+            yield str(path), kernel, race.finding, REFUTED, sources
+        for kernel in race.absent_on:
+            if kernel != CLEAN:
+                yield str(path), kernel, race.finding, EXHAUSTED, sources
+    yield str(path), CLEAN, "", EXHAUSTED, sources
+
+
+def _kept(keep: Path | None) -> list[Record]:
+    """Records of an earlier run; a last line that was cut short is left out."""
+    records: list[Record] = []
+    for line in keep.read_text().splitlines() if keep is not None and keep.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def _matrix_row(job: MatrixJob) -> Record:
+    file, kernel, id, wanted, _ = job
+    program = read_program(Path(file))
+    shown = wanted == REFUTED
+    result = explore(program, kernel, preemptions=2, only=id or None, stop_at_first=shown)
     return {
         "file": Path(file).name,
-        "kernel": result.kernel,
+        "kernel": "CLEAN" if kernel == CLEAN else kernel,
+        "finding": id or "any",
         "verdict": str(result),
         "findings": sorted(result.findings),
         "seconds": round(result.seconds, 1),
-        "ok": result.verdict == EXHAUSTED,
+        "ok": result.verdict == wanted,
+        "job": job,
     }
 
 

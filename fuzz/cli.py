@@ -761,8 +761,13 @@ def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_j
 @cli.command("bench")
 @click.argument("name", required=False)
 @click.option("--salt", default="", help="find: another set of seeds.")
+@click.option(
+    "--keep",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="matrix: add results to this file, and do not run again what is there.",
+)
 @json_option
-def bench_command(name: str | None, salt: str, as_json: bool) -> int:
+def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool) -> int:
     """Measure: steps, find, clean, matrix, samplers; without a name, list them.
 
     \b
@@ -776,8 +781,10 @@ def bench_command(name: str | None, salt: str, as_json: bool) -> int:
         raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")
     if salt and name != "find":
         raise UserError("--salt is for the bench 'find'")
+    if keep is not None and name != "matrix":
+        raise UserError("--keep is for the bench 'matrix'")
     ok = True
-    for record in benches.BENCHES[name](*([salt] if salt else [])):
+    for record in benches.BENCHES[name](*[given for given in (salt, keep) if given]):
         ok = ok and bool(record.get("ok", True))
         if as_json:
             emit(record)
