@@ -655,10 +655,18 @@ class StableNode:
         self._page = page
 
 
+class _NoStableNode(StableNode):
+    """An object of no machine."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.id = -2
+        self.items = []
+
+
 # The mapping of a KSM page that has no stable node: not yet, or no more.
-NO_STABLE_NODE = StableNode.__new__(StableNode)
-NO_STABLE_NODE.id = -2
-NO_STABLE_NODE.items = []
+NO_STABLE_NODE: StableNode = _NoStableNode()
 
 
 ANON = (AnonVma, StableNode)  # what the mapping of an anonymous page is one of
