@@ -21,6 +21,7 @@ import multiprocess
 
 from fuzz.campaign.driver import Driver, Options, Status
 from fuzz.corpus import program_files, races_folder, read_program, read_race
+from fuzz.crash import write_atomically
 from fuzz.explore import EXHAUSTED, REFUTED, explore
 from fuzz.oracles import ORACLES
 from fuzz.prog.prog import Program
@@ -207,8 +208,11 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
 
     Shown where the file says so, absent where it says so, and on the clean kernel nothing at all.
     keep: records are added there; what is there already, of this model, is not run again."""
-    jobs = [job for file in program_files(races_folder()) for job in _matrix_jobs(file)]
+    jobs = [job for path in program_files(races_folder()) for job in _matrix_jobs(path)]
     known = {tuple(record["job"]): record for record in _kept(keep)}
+    if keep is not None:
+        lines = [json.dumps(known[job]) + "\n" for job in jobs if job in known]
+        write_atomically(keep, "".join(lines))
     left = [job for job in jobs if job not in known]
     counts = {True: 0, False: 0}
     with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
@@ -218,8 +222,8 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
             if record is None:
                 record = next(fresh)
                 if keep is not None:
-                    with keep.open("a") as lines:
-                        lines.write(json.dumps(record) + "\n")
+                    with keep.open("a") as file:
+                        file.write(json.dumps(record) + "\n")
             counts[record["ok"]] += 1
             yield {name: value for name, value in record.items() if name != "job"}
             sys.stdout.flush()
