@@ -343,7 +343,7 @@ def do_huge_pmd_numa_page(k: Kernel, mm: MmStruct, address: int, node: int) -> i
     spin_unlock(pte.lock)
     anon_vma = rmap.page_lock_anon_vma_read(k, page)
     spin_lock(pte.lock)
-    if not pte_same(pte.value, entry) or anon_vma is None:
+    if not pte_same(pte.value, entry) or page.nr_pages == 1 or anon_vma is None:
         spin_unlock(pte.lock)
         unlock_page(page)
         swap.put_page(k, page)

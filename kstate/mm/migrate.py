@@ -979,7 +979,7 @@ def migrate_misplaced_transhuge_page(
               caller's; all but the semaphores are let go. Takes the ptl.
     Args:     entry: what the pmd is, with its hint. was_writable: without it.
     Returns:  was it moved.
-    Left out: memcg, rate limits. A page is pinned at its number, without the ptl, at any time.
+    Left out: rate limits. A page is pinned at its number, without the ptl, at any time.
     """
     new_page = huge_memory.alloc_hugepage(k, node, thisnode=True)
     if new_page is None or not numamigrate_isolate_page(k, page):

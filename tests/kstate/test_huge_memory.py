@@ -38,6 +38,12 @@ def test_a_huge_page_counts_for_all_its_pages() -> None:
     assert outcome.k.zones[0].stat[NR_MLOCK] == outcome.k.zones[0].stat[NR_ANON_PAGES] == 0
 
 
+def test_a_huge_page_is_charged_and_what_it_is_split_into_still_is() -> None:
+    for more in ("  A read 0.0\n", "  A write 0.0\n  A drain\n  A pool_migrate 0.0\n"):
+        outcome = show(more)
+        assert page(outcome)._mem_cgroup is outcome.k.memcgs[0]
+
+
 def test_where_there_is_none_left_a_small_page_will_do() -> None:
     outcome = show("  A map 1 thp\n  A map 2 thp\n" + "".join(
         f"  A write {slot}.{at}\n" for slot in range(3) for at in range(2)))  # fmt: skip
@@ -99,6 +105,10 @@ RACES = {
     "split": ("  A mlock 0.0 +1\n  A fork C\n", "C mf_look 0.0", (
         "A munlock 0.0 +1", "A write 0.0", "A unmap 0", "A fork D", "C exit", "A move 0.0 node1",
         "C mlock 0.0 +1", "A pool_migrate 0.0")),
+    "numa against split": ("  A read 0.0\n", "A numa 0.0 node1", (
+        "A move 0.0 node0", "A pool_migrate 0.0", "A mf_look 0.0")),
+    "mremap against split": ("  A read 0.0\n  A fork C\n", "C mremap 0 1", (
+        "C mf_look 0.0", "A mf_look 0.0", "A pool_migrate 0.0")),
 }  # fmt: skip
 
 
