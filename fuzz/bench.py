@@ -21,7 +21,6 @@ import multiprocess
 
 from fuzz.campaign.driver import Driver, Options, Status
 from fuzz.corpus import program_files, races_folder, read_program, read_race
-from fuzz.crash import write_atomically
 from fuzz.explore import EXHAUSTED, REFUTED, explore
 from fuzz.oracles import ORACLES
 from fuzz.prog.prog import Program
@@ -209,10 +208,7 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
     Shown where the file says so, absent where it says so, and on the clean kernel nothing at all.
     keep: records are added there; what is there already, of this model, is not run again."""
     jobs = [job for path in program_files(races_folder()) for job in _matrix_jobs(path)]
-    known = {tuple(record["job"]): record for record in _kept(keep)}
-    if keep is not None:
-        lines = [json.dumps(known[job]) + "\n" for job in jobs if job in known]
-        write_atomically(keep, "".join(lines))
+    known = {tuple(record["job"]): record for record in kept(keep)}
     left = [job for job in jobs if job not in known]
     counts = {True: 0, False: 0}
     with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
@@ -222,8 +218,10 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
             if record is None:
                 record = next(fresh)
                 if keep is not None:
-                    with keep.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
+                    with keep.open(
+                        "a"
+                    ) as file:  # what was cut short before stays a line of its own
+                        file.write(f"\n{json.dumps(record)}\n")
             counts[record["ok"]] += 1
             yield {name: value for name, value in record.items() if name != "job"}
             sys.stdout.flush()
@@ -245,14 +243,21 @@ def _matrix_jobs(path: Path) -> Iterator[MatrixJob]:
     yield str(path), CLEAN, "", EXHAUSTED, sources
 
 
-def _kept(keep: Path | None) -> list[Record]:
-    """Records of an earlier run; a last line that was cut short is left out."""
+def kept(keep: Path | None) -> list[Record]:
+    """Records of an earlier run; a line that was cut short is left out.
+
+    Raises: ValueError: it has lines, but none is a record: some other file."""
     records: list[Record] = []
-    for line in keep.read_text().splitlines() if keep is not None and keep.exists() else ():
+    lines = keep.read_text("utf-8").split("\n") if keep is not None and keep.exists() else []
+    for line in lines:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             continue
+        if isinstance(record, dict) and "job" in record:
+            records.append(record)
+    if any(lines) and not records:
+        raise ValueError(f"{keep} has no results of a matrix in it; it is left alone")
     return records
 
 

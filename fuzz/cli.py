@@ -783,6 +783,11 @@ def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool)
         raise UserError("--salt is for the bench 'find'")
     if keep is not None and name != "matrix":
         raise UserError("--keep is for the bench 'matrix'")
+    if keep is not None:
+        try:
+            benches.kept(keep)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     ok = True
     for record in benches.BENCHES[name](*[given for given in (salt, keep) if given]):
         ok = ok and bool(record.get("ok", True))

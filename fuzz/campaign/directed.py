@@ -32,7 +32,7 @@ class Directed:
         self.contexts: dict[Pair, int] = {}
 
     def worth(self, pair: Pair) -> float:
-        """Of trying a pair: 2 if its points never met, 1 if they did in another context."""
+        """Of trying a pair: 2 if its points never met, above 1 if they did in other contexts."""
         tries = self.points.get((pair[1], pair[3]), 0)
         here = self.contexts.get(pair, 0)
         return 1 / (1 + tries) ** 2 + 1 / (1 + here) ** 2

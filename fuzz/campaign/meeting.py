@@ -119,7 +119,8 @@ class Meetings:
                 if pairs:
                     self.made += 1
                     program = replace(state, tasks=((one,), (other,)))
-                    meeting = Meeting(program, pairs, steps + its_steps - before.steps, shapes)
+                    both = max(1, steps + its_steps - before.steps)  # a run may end at a BUG
+                    meeting = Meeting(program, pairs, both, shapes)
                     found.append((-self._worth(meeting), self.made, meeting))
         for item in heapq.nsmallest(MEETINGS_A_STATE, found):
             heapq.heappush(self.queue, item)

@@ -79,6 +79,8 @@ def test_bad_usage_is_refused_in_one_line(tmp_path: Path) -> None:
     refused(kfuzz("replay", LEAK, "--expect", "nonsense"), "unknown finding")
     refused(kfuzz("bench", "nonsense"), "unknown bench")
     refused(kfuzz("bench", "steps", "--salt", "2"), "--salt is for")
+    refused(kfuzz("bench", "steps", "--keep", "2"), "--keep is for")
+    refused(kfuzz("bench", "matrix", "--keep", LEAK), "it is left alone")
     refused(kfuzz("sample", LEAK, "--scheduler", "urw(events=0)", "--runs", "1"), "events is")
     refused(kfuzz("sample", LEAK, "--scheduler", "all(depth=3)", "--runs", "1"), "unknown")
     refused(kfuzz("pairs", "--kernel", "v9"), "must begin with")
