@@ -1,67 +1,20 @@
-"""Every schedule with at most N preemptions, plainly enumerated: no reduction, the yardstick.
-Or all schedules, one of each class of equivalent ones: that is fuzz.dpor.
-
-A preemption is leaving a task that could go on; choices where a task blocks or ends are free.
-Stateless: every schedule is a run from the start. A schedule is its deviations from the default
-run, (step, task); the schedules of a node are that of its parent plus one later deviation.
-"""
+"""Can it still happen? A verdict over every schedule with at most N preemptions (fuzz.bounded), or
+over all, one of each class of equivalent ones (fuzz.dpor)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from fuzz.bounded import Deviate, Reduced
 from fuzz.dpor import Search
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
-from fuzz.subject import NotDeterministic, ProgramSubject, Ran, Subject
-from kstate.machine import UNLIMITED, Choices, Task, Turn, default_task
+from fuzz.subject import NotDeterministic, ProgramSubject, Subject
 from kstate.machine.machine import STEPS_MAX
 
 REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
-
-Deviation = tuple[int, int]  # steps since tasks began to compete, index of the task to run
-
-
-class Deviate:
-    """The default run with deviations. Records, if asked to, where one more could be made.
-
-    options: (step, task index, was it a preemption), in order, after the last deviation given."""
-
-    def __init__(self, deviations: Sequence[Deviation], *, record: bool) -> None:
-        self.deviations = tuple(deviations)
-        self.record = record
-        self.begin(Choices())
-
-    def begin(self, choices: Choices) -> None:
-        self.every_step = False
-        self.options: list[tuple[int, int, bool]] = []
-        self._base: int | None = None
-        self._at = 0
-
-    def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
-        if self._base is None:
-            self._base = steps
-        at = steps - self._base
-        deviations = self.deviations
-        task = default_task(runnable, current)
-        while self._at < len(deviations) and deviations[self._at][0] < at:
-            self._at += 1  # its moment has passed while only one task could run
-        if self._at < len(deviations) and deviations[self._at][0] == at:
-            index = deviations[self._at][1]
-            self._at += 1
-            task = next((task for task in runnable if task.index == index), task)
-        else:
-            if self._at == len(deviations) and self.record:
-                self.options += [
-                    (at, other.index, current is not None)
-                    for other in runnable
-                    if other is not task
-                ]
-        if self._at < len(deviations):
-            return Turn(task, deviations[self._at][0] - at)
-        return Turn(task, 1 if self.record else UNLIMITED)
 
 
 @dataclass
@@ -131,7 +84,7 @@ def explore(
     if not subject.kernel_name:
         _check_deterministic(subject)
     search = Search(subject) if preemptions is None else None
-    runs = search.runs() if search is not None else bounded(subject, preemptions or 0)
+    runs = search.runs() if search is not None else iter(Reduced(subject, preemptions or 0))
     complete = True
     for ran in runs:
         result.schedules += 1
@@ -169,21 +122,7 @@ def _check_deterministic(subject: Subject) -> None:
 
 
 def schedules(program: Program, kernel: str | None, preemptions: int) -> Iterator[Outcome]:
-    """Every run with at most `preemptions` preemptions, fewest deviations first along each path."""
-    for ran in bounded(ProgramSubject(program, kernel), preemptions):
+    """The runs of a bounded search."""
+    for ran in Reduced(ProgramSubject(program, kernel), preemptions):
         assert isinstance(ran.state, Outcome)
         yield ran.state
-
-
-def bounded(subject: Subject, preemptions: int) -> Iterator[Ran]:
-    """The same for anything that can be run."""
-    stack: list[tuple[tuple[Deviation, ...], int]] = [((), preemptions)]
-    while stack:
-        deviations, left = stack.pop()
-        # With nothing left to spend only free choices remain; two tasks have one, who begins.
-        record = left > 0 or not deviations or not 0 < subject.tasks <= 2
-        scheduler = Deviate(deviations, record=record)
-        yield subject.run(scheduler)
-        for step, task, preempts in reversed(scheduler.options):
-            if not preempts or left > 0:
-                stack.append(((*deviations, (step, task)), left - preempts))

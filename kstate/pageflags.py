@@ -26,12 +26,21 @@ from kstate.flags import (
     PG_uptodate,
     PG_writeback,
 )
-from kstate.machine import LOAD, KernelBug, Primitive, Task, step
+from kstate.machine import LOAD, KernelBug, Primitive, Task, look, step
 from kstate.machine.machine import atomic_context, calling_function, might_sleep
 from kstate.structs import ANON, LOAD_MAPPING, AnonVma, Page, StableNode
 
 PageOp = Callable[[Page], None]
 PageTest = Callable[[Page], bool]
+
+
+def peek(page: Page, mask: int) -> int:
+    """The flags of a mask, without a step: for checks, which are no part of what races."""
+    look(page, _WORDS.get(mask, "flags"))
+    return page._flags & mask
+
+
+_WORDS = {bit: f"flags.{name}" for bit, name in PAGE_FLAG_NAMES.items()}
 
 
 def _tester(bit: int) -> PageTest:
@@ -404,6 +413,7 @@ _CLEAR_BALLOON = Primitive("clear_page_balloon", "mapcount")
 def PageBalloon(page: Page) -> bool:
     """Is it a balloon's? No step: it changes under the page lock only, and who looks without the
     lock either looks again with it, or may take the page for either."""
+    look(page, "mapcount")
     return page._mapcount == PAGE_BALLOON_MAPCOUNT
 
 

@@ -28,6 +28,7 @@ from kstate.machine import (
     SpinLockClass,
     Task,
     step,
+    touch,
 )
 from kstate.machine.machine import calling_function
 
@@ -353,6 +354,7 @@ def touch_pte(k: Kernel, pte: Pte, write: bool) -> bool:
     page = value.page
     if write and page is not None:
         k.tokens_count += 1
+        touch(page, "content")
         page._token = k.tokens_count
     log.append(1)
     if write and page is not None:
@@ -559,6 +561,8 @@ def take_process(k: Kernel, mm: MmStruct) -> bool:
     taken = old is None or (
         not old.vmas and (old._users == 0 or (old._users == 1 and not old._exiting))
     )
+    if old is not None:
+        touch(old, "mm_users")
     if taken:
         mm._exiting = True
         k.processes[mm.name] = mm
@@ -1032,6 +1036,7 @@ def _hand_out(k: Kernel, zone: Zone, pfn: int) -> Page:
     page = k.pages.get(pfn)
     if page is None:
         page = k.pages[pfn] = Page(k.machine, pfn, zone)
+    touch(page)
     page._refcount = 1
     page._token = 0
     k.machine.note("page-allocated", page)
@@ -1053,6 +1058,7 @@ def take_top_free_page(k: Kernel, zone: Zone, above: int) -> Page | None:
 def give_free_page(page: Page) -> None:
     """Wipe what may be left in a good page, and put it on the free list. One step."""
     step(_GIVE_FREE, page.zone).append(page.pfn)
+    touch(page)
     page._flags = 0
     page._mapping = None
     page._private = 0
@@ -1091,6 +1097,7 @@ def take_free_huge_page(k: Kernel, thp: Thp, zone: Zone) -> Page | None:
         return None
     page = thp.free[zone.node].pop()
     log.append(page.pfn)
+    touch(page)
     page._refcount = 1
     page._token = 0
     page.nr_pages = HPAGE_PMD_NR
@@ -1101,6 +1108,7 @@ def take_free_huge_page(k: Kernel, thp: Thp, zone: Zone) -> Page | None:
 def give_free_huge_page(thp: Thp, page: Page) -> None:
     """Give back the memory of a huge page, split or not. One step."""
     step(_GIVE_FREE, page.zone).append(page.pfn)
+    touch(page)
     page._flags = 0
     page._mapping = None
     page._private = 0

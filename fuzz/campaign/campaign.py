@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from fuzz.access import Access, accesses, conflict
+from fuzz.bounded import Deviate, Deviation
 from fuzz.campaign.directed import Directed, Shape
 from fuzz.campaign.growth import Entry, Growth, Hit, in_order
 from fuzz.campaign.meeting import Meetings
 from fuzz.campaign.portfolio import Portfolio
 from fuzz.coverage import Feature, features
-from fuzz.explore import Deviate, Deviation
 from fuzz.prog.prog import ChoicesSpec, Program
 from fuzz.run import Outcome, run
 from fuzz.schedulers import Default, Profile, expand, make_scheduler, profile_of

@@ -11,7 +11,7 @@ points leads to depends on who meets there over what.
 from __future__ import annotations
 
 from fuzz.access import Access, conflicts
-from fuzz.explore import Deviation
+from fuzz.bounded import Deviation
 
 PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
 WORTH_LEAST = 0.02  # of a preemption, to be tried at all

@@ -5,9 +5,10 @@
   conflict (they number the tasks); two joins, or a join and a spawn, do not;
 - RCU read sections commute with each other, and so do grace periods; one with the other does not.
   A task that ends inside a section ends the section;
-- `retry_when_changed` reads every word it watches, whoever stores it, and so does the step before
-  it, which saw the values it compares with;
-- what is looked at without a step is told with `look`, and belongs to the step just taken;
+- `retry_when_changed` reads every object it watches, and so does the step before it, which saw the
+  values it compares with;
+- what is read or changed without a step is told with `look` and `touch`, and belongs to the step
+  just taken;
 - borrowing a CPU conflicts with every step of the task that runs there;
 - a step that ends the run (a BUG, a broken assertion) conflicts with everything: what the others
   would have done next is not done.
@@ -18,19 +19,15 @@ of creation, which differs between runs that are otherwise equivalent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from kstate.machine import LOAD, Machine, Point, Primitive, Task
-from kstate.machine.points import dependent
+from kstate.machine import LOAD, Machine, Point, Task
+from kstate.machine.points import same_word
 
 Object = tuple[int, int]  # the task that made it (-1: there before tasks ran), number among its own
-Access = tuple[Object, str]  # an object, and in what role: a key of _ROLES
 
 _ORDERED = frozenset({"begin", "end", "join"})  # edges, see `ordered`
 _RCU_READ = frozenset({"rcu_read_lock", "rcu_read_unlock"})
 _RCU_WAIT = frozenset({"synchronize_rcu", "synchronize_rcu_done"})
 _BORROWS = frozenset({"borrow_cpu", "return_cpu"})
-WATCH, RCU_READER, RCU_WAITER = "<watch>", "<rcu read>", "<rcu wait>"
 
 
 class Step:
@@ -64,21 +61,23 @@ class Step:
     def __repr__(self) -> str:
         return f"Step({self.task}, {self.point.primitive}, {self.obj})"
 
-    def watches(self, objects: Iterable[Object]) -> None:
-        """It has looked at these objects besides its own."""
-        self.accesses += [(thing, WATCHED) for thing in objects if (thing, WATCHED) not in
-                          self.accesses]  # fmt: skip
+    def touches(self, thing: Object, how: Role) -> None:
+        """It has touched this besides its own object."""
+        if (thing, how) not in self.accesses:
+            self.accesses.append((thing, how))
 
 
 class Role:
-    """How a step touches an object: by its primitive, or as one of the few special ones."""
+    """How a step touches an object: which word of it (empty: all), and whether it changes it.
 
-    __slots__ = ("point", "special", "store", "table")
+    rcu: of RCU's own two roles, which commute with themselves only."""
 
-    def __init__(self, point: Point | None, special: str = "") -> None:
-        self.point = point
-        self.special = special
-        self.store = point is not None and point.primitive.access != LOAD
+    __slots__ = ("rcu", "store", "table", "word")
+
+    def __init__(self, word: str, store: bool, rcu: str = "") -> None:
+        self.word = word
+        self.store = store
+        self.rcu = rcu
         self.table: dict[Role, bool] = {}
 
     def conflicts(self, other: Role) -> bool:
@@ -89,27 +88,31 @@ class Role:
         return known
 
     def _conflicts(self, other: Role) -> bool:
-        if self.special == WATCH or other.special == WATCH:
-            return self.store or other.store
-        if self.special or other.special:
-            return bool(self.special and other.special and self.special != other.special)
-        assert self.point is not None
-        assert other.point is not None
-        return dependent(self.point, 0, other.point, 0)
+        if self.rcu or other.rcu:
+            return bool(self.rcu and other.rcu and self.rcu != other.rcu)
+        if not (self.store or other.store):
+            return False
+        return not self.word or not other.word or same_word(self.word, other.word)
 
 
-WATCHED, READER, WAITER = Role(None, WATCH), Role(None, RCU_READER), Role(None, RCU_WAITER)
-_ROLES: dict[Primitive, Role] = {}
+READER, WAITER = Role("rcu", False, "reader"), Role("rcu", False, "waiter")
+_ROLES: dict[tuple[str, bool], Role] = {("rcu", False): READER}
 
 
-def _role(point: Point) -> Role:
-    """Points of one primitive touch their object alike."""
-    role = _ROLES.get(point.primitive)
-    if role is None:
-        name = point.primitive.name
-        role = READER if name in _RCU_READ else WAITER if name in _RCU_WAIT else Role(point)
-        _ROLES[point.primitive] = role
-    return role
+def role(word: str, store: bool) -> Role:
+    found = _ROLES.get((word, store))
+    if found is None:
+        found = _ROLES[word, store] = Role(word, store)
+    return found
+
+
+def role_of(point: Point) -> Role:
+    primitive = point.primitive
+    if primitive.name in _RCU_READ:
+        return READER
+    if primitive.name in _RCU_WAIT:
+        return WAITER
+    return role(primitive.word, primitive.access != LOAD)
 
 
 def pending(task: Task, names: Names) -> Step:
@@ -122,14 +125,15 @@ def pending(task: Task, names: Names) -> Step:
     if name == "join":
         step.joined = tuple(thing.index for thing, _, _ in task.watched)
     elif name == "retry_when_changed":
-        step.watches(names.of(thing.id) for thing, _, _ in task.watched)
+        for thing, _, _ in task.watched:
+            step.touches(names.of(thing.id), role("", False))
     elif name not in _ORDERED:
-        step.accesses.append((step.obj, _role(point)))
+        step.accesses.append((step.obj, role_of(point)))
         if name in _BORROWS:
             assert isinstance(task.operand, Task)
             step.lender = task.operand.index
     if name == "end":
-        step.accesses.append((step.obj, _role(point)))  # some look whether a task has ended
+        step.accesses.append((step.obj, role_of(point)))  # some look whether a task has ended
     if name == "end" and task.rcu_depth:
         step.accesses.append((names.of(task.machine.id), READER))
     return step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fuzz.dpor.events import Names, Step, conflict, ordered, pending
+from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role
 from fuzz.subject import NotDeterministic
 from kstate.machine import (
     Choices,
@@ -75,6 +75,7 @@ class Guide:
         machine = runnable[0].machine
         if self._machine is None:
             self._machine = machine
+            machine.looked = []
             self.names.see(machine, -1)
             self._tasks_known = len(machine.tasks)
         else:
@@ -94,17 +95,15 @@ class Guide:
         assert step is not None
         assert machine is not None
         self.names.see(machine, step.task)
-        looked, machine.looked = machine.looked, []
+        looked, machine.looked = machine.looked or [], []
         if self.tasks is not None or self.at < len(self.path):
             self._tasks_known = len(machine.tasks)
             return
-        step.watches(self.names.of(thing.id) for thing in looked)
+        for _, thing, word, store in looked:
+            step.touches(self.names.of(thing.id), role(word, store))
         if len(machine.tasks) > self._tasks_known:
             step.spawned = tuple(range(self._tasks_known, len(machine.tasks)))
             self._tasks_known = len(machine.tasks)
-        task = machine.tasks[step.task]
-        if task.point is not None and task.point.primitive.name == "retry_when_changed":
-            step.watches(self.names.of(thing.id) for thing, _, _ in task.watched)
 
     def _follow(self, runnable: Sequence[Task]) -> Task:
         step = self.path[self.at].step

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
 from kstate.flags import VM_SOFTDIRTY
-from kstate.machine import Note, Report
+from kstate.machine import (
+    Note,
+    Report,
+    look,
+    touch,
+)
 from kstate.structs import PRESENT, Kernel, Page, Pte
 
 
@@ -35,6 +40,7 @@ class NoWriteIsLost:
 
     def _move(self, note: Note) -> None:
         old, new = note.about
+        look(old, "content")
         self._moved[old.pfn] = new
         self._moved.pop(new.pfn, None)
 
@@ -49,6 +55,7 @@ class NoWriteIsLost:
 
     def _discard(self, note: Note) -> None:
         page, mapping = note.about
+        look(page, "content")
         if mapping is self._k.swap.space:
             stored = self._k.swap.backing.get(page._private, 0)
         else:
@@ -58,6 +65,8 @@ class NoWriteIsLost:
 
     def _abandon(self, note: Note) -> None:
         new, page = note.about
+        look(new, "content")
+        look(page, "content")
         if new._token != page._token:
             self._report(f"{new.label()} was written to, and {page.label()} mapped again", page)
 
@@ -94,28 +103,39 @@ class WritesAreSoftDirty:
         ):
             k.machine.subscribe(kind, tell)
 
+    def _touch(self, name: str) -> None:
+        mm = self._k.processes.get(name)
+        if mm is not None:
+            touch(mm, "clear_refs")
+
     def _operation_begins(self, note: Note) -> None:
         if note.about[1] == "clear_refs":
             name = note.about[0]
+            self._touch(name)
             self._clearing[name] = self._clearing.get(name, 0) + 1
 
     def _operation_ends(self, note: Note) -> None:
         if note.about[1] == "clear_refs":
             name = note.about[0]
+            self._touch(name)
             self._clearing[name] -= 1
             self._cleared[name] = note.log_at
 
     def _write(self, note: Note) -> None:
         page, pte = note.about
+        if pte is not None:
+            look(pte.mm, "clear_refs")
         if pte is not None and not self._soft_dirty(pte) and not self._clearing.get(pte.mm.name):
             self._report(f"a write through {pte.label()} leaves it not soft-dirty", page, pte)
 
     def _migration_begins(self, note: Note) -> None:
         page = note.about[0]
+        every = [pte for mm in self._k.processes.values() for pte in mm.ptes.values()]
+        for pte in every:
+            look(pte, "pte")
         marked = [
             pte
-            for mm in self._k.processes.values()
-            for pte in mm.ptes.values()
+            for pte in every
             if pte._value.page is page and pte._value.kind == PRESENT and pte._value.soft_dirty
         ]
         self._before[note.task] = (note.log_at, marked)
@@ -125,6 +145,8 @@ class WritesAreSoftDirty:
         begun_at, marked = self._before.pop(note.task, (0, []))
         for pte in marked:
             name = pte.mm.name
+            look(pte.mm, "clear_refs")
+            look(pte, "pte")
             value = pte._value
             if (
                 value.kind == PRESENT
@@ -137,9 +159,11 @@ class WritesAreSoftDirty:
 
     def _soft_dirty(self, pte: Pte) -> bool:
         """As pagemap tells it; so is what no vma covers any more, which it does not tell of."""
+        look(pte, "pte")
         if pte._value.soft_dirty:
             return True
         for vma in pte.mm.vmas:
+            look(vma, "vm_flags")
             if vma.vm_start <= pte.address < vma.vm_end:
                 return vma.hugetlb or vma._vm_flags & VM_SOFTDIRTY != 0
         return True

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
 from kstate.flags import PG_locked
-from kstate.machine import Note, Report
+from kstate.machine import (
+    Note,
+    Report,
+    look,
+)
 from kstate.structs import MIGRATION, Kernel, Page
 
 
@@ -26,8 +30,10 @@ class MigrationEntryNamesALockedPage:
 
     def _look(self, note: Note) -> None:
         old: Page = note.about[0]
+        look(old, "flags.locked")
         for mm in self._k.processes.values():
             for pte in mm.ptes.values():
+                look(pte, "pte")
                 value = pte._value
                 if value.kind == MIGRATION and value.page is old and not old._flags & PG_locked:
                     self._left.append(self._report(pte.label(), old.label()))

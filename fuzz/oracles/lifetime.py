@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from itertools import dropwhile
 
 from fuzz.oracles.base import Snapshot
-from kstate.machine import LOAD, Note, Report
+from kstate.machine import (
+    LOAD,
+    Note,
+    Report,
+    touch,
+)
 from kstate.machine.points import point_by_number
 from kstate.structs import Kernel, VmAreaStruct
 
@@ -27,7 +32,11 @@ class FreedThingsAreLeftAlone:
     def attach(self, k: Kernel) -> None:
         self._freed: list[Note] = []
         for kind in ("page-freed", "page-allocated", "vma-freed"):
-            k.machine.subscribe(kind, self._freed.append)
+            k.machine.subscribe(kind, self._tell)
+
+    def _tell(self, note: Note) -> None:
+        touch(note.about[0])
+        self._freed.append(note)
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         # Until the first free every page that is allocated is one that nobody freed.

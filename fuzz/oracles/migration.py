@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
 from kstate.flags import PAGE_FLAG_NAMES, PG_head, PG_locked
-from kstate.machine import Note, Report
+from kstate.machine import (
+    Note,
+    Report,
+    look,
+)
 from kstate.structs import ANON, Kernel, Page
 
 
@@ -107,11 +111,14 @@ class AnonymousPageStaysAnonymous:
         k.machine.subscribe("migration-end", self._end)
 
     def _begin(self, note: Note) -> None:
+        look(note.about[0], "mapping")
         self._anon[note.task] = isinstance(note.about[0]._mapping, ANON)
 
     def _end(self, note: Note) -> None:
         page, newpage = note.about[:2]
         was = self._anon.pop(note.task, False)
+        look(page, "mapping")
+        look(page, "refcount")
         if was and not isinstance(page._mapping, ANON) and page._refcount > 1:
             self._found.append(
                 Report(
@@ -229,6 +236,7 @@ class UnusedNewpageIsPristine:
 
     def _put(self, note: Note) -> None:
         page: Page = note.about[0]
+        look(page)
         left = [
             name
             for bit, name in PAGE_FLAG_NAMES.items()

@@ -13,7 +13,11 @@ from fuzz.oracles.base import (
     vma_was_locked_throughout,
 )
 from kstate.flags import NR_MLOCK, SWAP_FAIL, TTU_UNMAP, PG_mlocked
-from kstate.machine import Note, Report
+from kstate.machine import (
+    Note,
+    Report,
+    look,
+)
 from kstate.structs import PRESENT, Kernel, Page, Pte, VmAreaStruct
 
 
@@ -169,12 +173,15 @@ class RmapWalkKeepsMlocked:
         wanted = []
         for mm in self._k.processes.values():
             for vma in mm.vmas:
+                look(vma, "vm_flags")
                 if not vma.locked:
                     continue
                 for address in range(vma.vm_start, vma.vm_end):
                     pte = mm.ptes.get(address)
-                    if pte is not None and _maps(pte, page):
-                        wanted.append((vma, pte))
+                    if pte is not None:
+                        look(pte, "pte")
+                        if _maps(pte, page):
+                            wanted.append((vma, pte))
         self._begun[note.task, page.id] = (note, wanted)
 
     def _end(self, note: Note) -> None:
@@ -184,8 +191,11 @@ class RmapWalkKeepsMlocked:
             return
         if note.kind == "unmap-walk-end" and note.about[2] == SWAP_FAIL:
             return
+        look(page, "flags.mlocked")
         if page._flags & PG_mlocked or _cleared_after(page, begin.log_at):
             return
+        for vma, _ in wanted:
+            look(vma, "vm_flags")
         self._lost += [(page, vma, pte, begin) for vma, pte in wanted if vma.locked]
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:

@@ -15,7 +15,7 @@ from kstate.machine import (
 )
 from kstate.mm import filemap, migrate, mmap, page_alloc, swap, truncate
 from kstate.mm.debug import BUG_ON
-from kstate.pageflags import SetPageUptodate, get_page, unlock_page
+from kstate.pageflags import SetPageUptodate, get_page, peek, unlock_page
 from kstate.structs import AddressSpace, Kernel, KioCtx, MmStruct, Page
 
 RING = "ring"
@@ -103,7 +103,7 @@ def aio_migratepage(k: Kernel, mapping: AddressSpace, newpage: Page, page: Page,
     elif ring.pages[index] is not page:
         rc = EAGAIN
     else:
-        BUG_ON(page._flags & PG_writeback != 0, "bug-aio-migratepage", "PageWriteback(old)")
+        BUG_ON(peek(page, PG_writeback) != 0, "bug-aio-migratepage", "PageWriteback(old)")
         get_page(newpage)
         rc = migrate.migrate_page_move_mapping(k, mapping, newpage, page, extra=1)
         if rc:

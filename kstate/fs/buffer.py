@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kstate.flags import PG_locked, PG_writeback
-from kstate.machine import mutex_lock, mutex_trylock, mutex_unlock, spin_lock, spin_unlock
+from kstate.machine import (
+    look,
+    mutex_lock,
+    mutex_trylock,
+    mutex_unlock,
+    spin_lock,
+    spin_unlock,
+)
 from kstate.mm import memcontrol, page_writeback, swap, util
 from kstate.mm.debug import BUG_ON
 from kstate.pageflags import (
@@ -14,6 +21,7 @@ from kstate.pageflags import (
     SetPagePrivate,
     TestSetPageDirty,
     get_page,
+    peek,
     unlock_page,
 )
 from kstate.structs import (
@@ -78,7 +86,7 @@ def try_to_free_buffers(k: Kernel, page: Page) -> bool:
     Bugs:     BUG: page not locked.
     """
     mapping = page.mapping
-    BUG_ON(not page._flags & PG_locked, "bug-try-to-free-buffers", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-try-to-free-buffers", "!PageLocked(page)")
     if PageWriteback(page):
         return False
     if not isinstance(mapping, AddressSpace):
@@ -108,7 +116,7 @@ def try_to_release_page(k: Kernel, page: Page) -> bool:
     Source:   mm/filemap.c try_to_release_page(), v4.3; ext2 leaves it to try_to_free_buffers().
     Context:  page locked.                     Bugs: BUG: not locked.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-try-to-release-page", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-try-to-release-page", "!PageLocked(page)")
     return not PageWriteback(page) and try_to_free_buffers(k, page)
 
 
@@ -153,10 +161,11 @@ def block_write_full_page(k: Kernel, mapping: AddressSpace, page: Page, sync: bo
         write = test_clear_buffer_dirty(buffer)
         if not write:
             mutex_unlock(buffer.lock)
-    BUG_ON(page._flags & PG_writeback != 0, "bug-block-write-full-page", "PageWriteback(page)")
+    BUG_ON(peek(page, PG_writeback) != 0, "bug-block-write-full-page", "PageWriteback(page)")
     page_writeback.set_page_writeback(k, page)
     unlock_page(page)
     if write:
+        look(page, "content")
         mapping.backing[index] = page._token
         mutex_unlock(buffer.lock)
     page_writeback.end_page_writeback(k, page)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from kstate.fs import buffer
-from kstate.machine import mutex_lock, mutex_unlock
+from kstate.machine import (
+    look,
+    mutex_lock,
+    mutex_unlock,
+)
 from kstate.mm import page_writeback, truncate
 from kstate.pageflags import unlock_page
 from kstate.structs import AddressSpace, Kernel, Page, test_clear_buffer_dirty
@@ -38,6 +42,7 @@ def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     index = page.index
     page_writeback.set_page_writeback(k, page)
     unlock_page(page)
+    look(page, "content")
     mapping.backing[index] = page._token
     page_writeback.end_page_writeback(k, page)
 

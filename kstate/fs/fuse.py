@@ -13,6 +13,7 @@ from kstate.flags import (
     PG_uptodate,
 )
 from kstate.fs import buffer
+from kstate.machine import look, touch
 from kstate.mm import filemap, page_alloc, page_writeback, swap, util, vmscan
 from kstate.pageflags import (
     PageUptodate,
@@ -37,6 +38,7 @@ def fuse_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     """
     index = page.index
     page_writeback.set_page_writeback(k, page)
+    look(page, "content")
     mapping.backing[index] = page._token
     page_writeback.end_page_writeback(k, page)
     unlock_page(page)
@@ -84,6 +86,7 @@ def fuse_splice_read(k: Kernel, mapping: AddressSpace, source: AddressSpace, ind
         if newpage is not None:
             unlock_page(newpage)
             swap.put_page(k, newpage)
+        touch(oldpage, "content")
         oldpage._token = token  # copied instead
         SetPageUptodate(oldpage)
         unlock_page(oldpage)
@@ -91,6 +94,7 @@ def fuse_splice_read(k: Kernel, mapping: AddressSpace, source: AddressSpace, ind
         return 0
     if not PageUptodate(newpage):
         SetPageUptodate(newpage)
+    touch(newpage, "content")
     newpage._token = token
     filemap.replace_page_cache_page(k, oldpage, newpage)
     get_page(newpage)
@@ -108,6 +112,7 @@ def fuse_check_page(page: Page) -> bool:
     """Is there anything weird about a stolen page? No step.
 
     Source:   fs/fuse/dev.c fuse_check_page(), v4.3."""
+    look(page)
     strange = page._flags & ~FUSE_PAGE_FLAGS
     return bool(page._mapcount or page._mapping is not None or page._refcount != 1 or strange)
 

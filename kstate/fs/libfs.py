@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from kstate.flags import EFBIG, ENOMEM
 from kstate.fs import buffer, ext2, fuse
-from kstate.machine import mutex_lock, mutex_unlock
+from kstate.machine import (
+    mutex_lock,
+    mutex_unlock,
+    touch,
+)
 from kstate.mm import filemap, page_alloc, page_writeback, shmem, swap, truncate
 from kstate.pageflags import SetPageUptodate, unlock_page, wait_on_page_writeback
 from kstate.structs import AddressSpace, Kernel, Page
@@ -93,6 +97,7 @@ def _write_page(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     if mapping.fs == "ext2":
         buffer.create_page_buffers(page, mapping)
     k.tokens_count += 1
+    touch(page, "content")
     page._token = k.tokens_count
     k.machine.note("page-written", page, None)  # by no pte
     SetPageUptodate(page)

@@ -59,6 +59,7 @@ from kstate.machine.locks import (
 )
 from kstate.machine.machine import (
     Event,
+    Look,
     Machine,
     Note,
     Switch,
@@ -67,6 +68,7 @@ from kstate.machine.machine import (
     look,
     retry_when_changed,
     return_cpu,
+    touch,
     yield_point,
 )
 from kstate.machine.points import LOAD, STORE, Operand, Point, Primitive, dependent, points_met
@@ -87,6 +89,7 @@ __all__ = [
     "Ending",
     "Event",
     "KernelBug",
+    "Look",
     "Machine",
     "ModelError",
     "Mutex",
@@ -141,6 +144,7 @@ __all__ = [
     "step",
     "store",
     "synchronize_rcu",
+    "touch",
     "up_read",
     "up_write",
     "wait_event",

@@ -19,6 +19,7 @@ from kstate.machine.task import Task
 STEPS_MAX = 20_000
 Fault = tuple[str, str, int]  # task, what fails, at which of its calls (from 1)
 Observer = Callable[[Task, Point, Operand], None]
+Look = tuple[int, Operand, str, bool]  # when, as a place in the log; at what; was it changed
 
 _TASK_BODY = Function("machine.py", "_body")
 BEGIN = Primitive("begin", "task", used_by=_TASK_BODY)
@@ -103,6 +104,8 @@ class Machine:
             where a task blocks or ends). None: everywhere.
         observers: called before every step but begin, when it is about to take effect.
         faults: what fails, by name; see `fault`.
+
+    looked: what `look` and `touch` tell; None where nobody wants to know.
     """
 
     __slots__ = (
@@ -163,7 +166,7 @@ class Machine:
         self.machine = self  # a machine is an operand too, of spawn and join
         self.id = self.register(self)
         self.log: list[int] = []
-        self.looked: list[Operand] = []
+        self.looked: list[Look] | None = None
         self._notes: list[tuple[int, int, str, tuple[Any, ...], int]] = []
         self.reports: list[Report] = []
         self._switches: list[tuple[int, int, int, int, bool, Point | None, int]] = []
@@ -512,16 +515,30 @@ def retry_when_changed(*words: tuple[Operand, str]) -> None:
     machine = words[0][0].machine
     task = machine.current
     task.watched = tuple((thing, slot, getattr(thing, slot)) for thing, slot in words)
+    for thing, _ in words:
+        look(thing)
     machine.interrupt()
     step(RETRY, words[0][0])
     task.watched = ()
+    for thing, _ in words:
+        look(thing)
 
 
-def look(*things: Operand) -> None:
-    """The step just taken has looked at these as well, at private slots, without a step of its own.
+def look(thing: Operand, word: str = "") -> None:
+    """The step just taken has also read a private slot, which takes no step of its own.
 
-    For a search that must know what depends on what; nothing else takes notice."""
-    things[0].machine.looked += things
+    For a search that must know what depends on what; nothing else takes notice.
+    word: the class of field, as primitives name it; by default all of the object."""
+    looked = thing.machine.looked
+    if looked is not None:
+        looked.append((len(thing.machine.log), thing, word, False))
+
+
+def touch(thing: Operand, word: str = "") -> None:
+    """The step just taken has also changed a private slot, which takes no step of its own."""
+    looked = thing.machine.looked
+    if looked is not None:
+        looked.append((len(thing.machine.log), thing, word, True))
 
 
 def borrow_cpu(task: Task) -> None:

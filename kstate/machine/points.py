@@ -155,5 +155,9 @@ def dependent(a: Point, a_object: int, b: Point, b_object: int) -> bool:
         return False
     if a.primitive.access == LOAD and b.primitive.access == LOAD:
         return False
-    one, other = a.primitive.word, b.primitive.word
+    return same_word(a.primitive.word, b.primitive.word)
+
+
+def same_word(one: str, other: str) -> bool:
+    """`flags` is the same word as `flags.lru`, which is not the same as `flags.dirty`."""
     return one == other or one.startswith(other + ".") or other.startswith(one + ".")

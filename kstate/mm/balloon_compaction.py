@@ -26,6 +26,7 @@ from kstate.pageflags import (
     get_page,
     get_page_unless_zero,
     lock_page,
+    peek,
     trylock_page,
     unlock_page,
 )
@@ -170,7 +171,7 @@ def balloon_page_migrate(k: Kernel, newpage: Page, page: Page) -> int:
     """
     if P07 in k.patches:
         VM_BUG_ON_PAGE(
-            not page._flags & newpage._flags & PG_locked,
+            not peek(page, PG_locked) & peek(newpage, PG_locked),
             "vm-bug-balloon-migrate-unlocked",
             "!PageLocked(page) || !PageLocked(newpage)",
         )

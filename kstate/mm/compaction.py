@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kstate.flags import MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
-from kstate.machine import spin_lock_irq, spin_unlock_irq
+from kstate.machine import (
+    look,
+    spin_lock_irq,
+    spin_unlock_irq,
+)
 from kstate.mm import balloon_compaction, migrate, page_alloc, swap, util
 from kstate.pageflags import (
     ClearPageLRU,
@@ -38,6 +42,7 @@ def compact_zone(k: Kernel, zone: Zone) -> int:
     swap.lru_add_drain_all(k)
     cc = CompactControl(zone, 0)
     migrated = 0
+    look(zone, "free_list")
     for pfn in sorted(pfn for pfn, page in k.pages.items() if page.zone is zone):
         cc.migrate_pfn = pfn
         pages = isolate_migratepages(k, cc, k.pages[pfn])

@@ -22,6 +22,7 @@ from kstate.machine import (
     retry_when_changed,
     spin_lock_irq,
     spin_unlock_irq,
+    touch,
     up_read,
 )
 from kstate.mm import memcontrol, memory, page_alloc, page_writeback, swap
@@ -39,6 +40,7 @@ from kstate.pageflags import (
     get_page,
     get_page_unless_zero,
     lock_page,
+    peek,
     put_page_testzero,
     set_page_locked,
     trylock_page,
@@ -89,7 +91,8 @@ def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:
         if not isinstance(page, Page):
             return page
         if not get_page_unless_zero(page):
-            look(page, mapping)
+            look(page)
+            look(mapping)
             if mapping._page_tree.get(index) is page and page._refcount == 0:
                 retry_when_changed((page, "_refcount"), (mapping, "_tree_version"))
             continue
@@ -175,6 +178,7 @@ def __delete_from_page_cache(
     page.zone.stat[NR_FILE_PAGES] -= 1
     if PageSwapBacked(page):
         page.zone.stat[NR_SHMEM] -= 1
+    look(page, "mapcount")
     BUG_ON(page._mapcount > 0, "bug-delete-mapped-page", "page_mapped(page)")
     if PageDirty(page):
         k.machine.report(
@@ -194,7 +198,7 @@ def delete_from_page_cache(k: Kernel, page: Page) -> None:
     Context:  page locked, the caller has a reference.         Bugs: BUG: not locked.
     """
     mapping = page.mapping
-    BUG_ON(not page._flags & PG_locked, "bug-delete-from-page-cache-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-delete-from-page-cache-unlocked", "!PageLocked(page)")
     assert isinstance(mapping, AddressSpace)
     memcg = memcontrol.mem_cgroup_begin_page_stat(page)
     spin_lock_irq(mapping.tree_lock)
@@ -212,8 +216,9 @@ def replace_page_cache_page(k: Kernel, old: Page, new: Page) -> None:
               an LRU list.
     Bugs:     VM_BUG: not locked; `new` has a mapping.
     """
-    locked = old._flags & new._flags & PG_locked
+    locked = peek(old, PG_locked) & peek(new, PG_locked)
     VM_BUG_ON_PAGE(not locked, "vm-bug-replace-cache-unlocked", "!PageLocked(page)")
+    look(new, "mapping")
     VM_BUG_ON_PAGE(new._mapping is not None, "vm-bug-replace-cache-mapping", "new->mapping")
     mapping = old.mapping
     assert isinstance(mapping, AddressSpace)
@@ -263,6 +268,7 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
             else:
                 ClearPageActive(page)
             swap.lru_cache_add(k, page)
+            touch(page, "content")
             page._token = mapping.backing.get(index, 0)  # the read: a RAM disk answers at once
             SetPageUptodate(page)
             unlock_page(page)

@@ -23,6 +23,7 @@ from kstate.flags import (
 from kstate.machine import (
     down_read,
     down_write,
+    look,
     spin_lock,
     spin_lock_irq,
     spin_unlock,
@@ -37,6 +38,7 @@ from kstate.pageflags import (
     get_page,
     lock_page,
     page_mapcount,
+    peek,
     trylock_page,
     unlock_page,
 )
@@ -240,6 +242,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
     Left out: tails. All ptls are held at once; in the kernel a pmd that is being split makes
               everybody wait instead. Two vmas of one mm may be found: its ptl is taken once.
     """
+    look(page, "mapping")
     BUG_ON(not isinstance(page._mapping, ANON), "bug-split-huge-page-anon", "!PageAnon(page)")
     if k.machine.fault("split_huge_page"):
         return 1
@@ -249,7 +252,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
     down_write(anon_vma.rwsem)
     if page.nr_pages > 1:
         BUG_ON(
-            not page._flags & PG_swapbacked,
+            not peek(page, PG_swapbacked),
             "bug-split-huge-page-backed",
             "!PageSwapBacked(page)",
         )
@@ -271,7 +274,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
         page.nr_pages = 1
         if mapped:
             zone.stat[NR_ANON_PAGES] -= tails
-        if page._flags & PG_mlocked:
+        if peek(page, PG_mlocked):
             zone.stat[NR_MLOCK] -= tails
         for pte in mapped:
             pte.mm.rss[MM_ANONPAGES] -= tails

@@ -17,6 +17,7 @@ from kstate.flags import (
 )
 from kstate.machine import (
     down_write,
+    look,
     mutex_lock,
     mutex_unlock,
     spin_lock,
@@ -35,6 +36,7 @@ from kstate.pageflags import (
     get_page_unless_zero,
     lock_page,
     page_mapcount,
+    peek,
     trylock_page,
     unlock_page,
     wait_on_page_locked,
@@ -108,6 +110,7 @@ def free_huge_page(k: Kernel, page: Page) -> None:
     Bugs:     BUG: it has references; it is mapped.
     """
     page.mapping = None
+    look(page)
     BUG_ON(page._refcount != 0, "bug-free-huge-page-count", "page_count(page)")
     BUG_ON(page._mapcount != 0, "bug-free-huge-page-mapcount", "page_mapcount(page)")
     h = hstate(k)
@@ -124,7 +127,7 @@ def isolate_huge_page(k: Kernel, page: Page) -> bool:
     Source:   mm/hugetlb.c isolate_huge_page(), v4.3.
     Context:  takes hugetlb_lock; the page may be free.        Bugs: VM_BUG: no huge page.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_head, "vm-bug-isolate-huge-page", "!PageHead(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_head), "vm-bug-isolate-huge-page", "!PageHead(page)")
     h = hstate(k)
     spin_lock(h.lock)
     if not PageHugeActive(page) or not get_page_unless_zero(page):
@@ -141,7 +144,7 @@ def putback_active_hugepage(k: Kernel, page: Page) -> None:
     Source:   mm/hugetlb.c putback_active_hugepage(), v4.3.
     Context:  takes hugetlb_lock.              Bugs: VM_BUG: no huge page.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_head, "vm-bug-putback-huge-page", "!PageHead(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_head), "vm-bug-putback-huge-page", "!PageHead(page)")
     h = hstate(k)
     spin_lock(h.lock)
     SetPageHugeActive(page)

@@ -26,6 +26,7 @@ from kstate.flags import (
 from kstate.machine import (
     down_read,
     down_write,
+    look,
     mutex_lock,
     mutex_unlock,
     retry_when_changed,
@@ -62,6 +63,7 @@ from kstate.pageflags import (
     page_count,
     page_mapcount,
     page_mapped,
+    peek,
     set_page_locked,
     trylock_page,
     unlock_page,
@@ -604,6 +606,7 @@ def ksm_might_need_to_copy(k: Kernel, page: Page, vma: VmAreaStruct, address: in
     Context:  page locked, in the swap cache; a copy is locked too.
     Returns:  the page, its copy, or None: no memory.
     """
+    look(page, "mapping")
     mapping = page._mapping  # keeps still: the page is locked and unmapped, or mapped already
     if isinstance(mapping, StableNode):
         if mapping is not NO_STABLE_NODE:
@@ -636,9 +639,7 @@ def rmap_walk_ksm(
     Context:  page locked; takes each anon_vma's rwsem for read.
     Bugs:     VM_BUG: page not locked.
     """
-    VM_BUG_ON_PAGE(
-        not page._flags & PG_locked, "vm-bug-rmap-walk-ksm-unlocked", "!PageLocked(page)"
-    )
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-rmap-walk-ksm-unlocked", "!PageLocked(page)")
     ret = SWAP_AGAIN
     for search_new_forks in (False, True):
         for item in node.items:
@@ -665,11 +666,13 @@ def ksm_migrate_page(newpage: Page, oldpage: Page) -> None:
     Context:  both pages locked. No step but for a KSM page.
     Bugs:     VM_BUG: a page is not locked; the mappings differ; the node is of another page.
     """
+    look(newpage, "mapping")
+    look(oldpage, "mapping")
     node = newpage._mapping
     if not isinstance(node, StableNode) and not isinstance(oldpage._mapping, StableNode):
         return
     VM_BUG_ON_PAGE(
-        not oldpage._flags & newpage._flags & PG_locked,
+        not peek(oldpage, PG_locked) & peek(newpage, PG_locked),
         "vm-bug-ksm-migrate-unlocked",
         "!PageLocked(oldpage) || !PageLocked(newpage)",
     )

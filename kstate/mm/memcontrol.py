@@ -18,6 +18,7 @@ from kstate.flags import (
 )
 from kstate.machine import (
     down_read,
+    look,
     mutex_lock,
     mutex_unlock,
     spin_lock,
@@ -38,6 +39,7 @@ from kstate.pageflags import (
     SetPageLRU,
     get_page_unless_zero,
     page_mapped,
+    peek,
     trylock_page,
     unlock_page,
 )
@@ -66,6 +68,7 @@ def mem_cgroup_update_lru_size(page: Page, zone: Zone, lru: int, number: int) ->
     Context:  lru_lock held. A page charged to nobody is on the root group's list. No step.
     Bugs:     VM_BUG: a list with fewer than no pages.
     """
+    look(page, "mem_cgroup")
     memcg = page._mem_cgroup
     if memcg is not None:
         lru += memcg.number * NR_LRU_LISTS
@@ -83,6 +86,7 @@ def mem_cgroup_begin_page_stat(page: Page) -> MemCgroup | None:
     machine = page.machine
     task = machine.current
     task.rcu_depth += 1  # no step of its own: nobody can tell it from a moment earlier
+    look(machine, "rcu")
     while True:
         memcg = page.mem_cgroup
         if memcg is None or memcg.moving_account <= 0:
@@ -106,6 +110,7 @@ def mem_cgroup_end_page_stat(page: Page, memcg: MemCgroup | None) -> None:
         memcg.move_lock_task = None
         spin_unlock_irq(memcg.move_lock)
     task.rcu_depth -= 1
+    look(machine, "rcu")
     if machine.wakes:
         machine.woke()
 
@@ -131,8 +136,8 @@ def mem_cgroup_try_charge(
     Bugs:     VM_BUG: in the swap cache and not locked.
     Left out: limits and reclaim for them, swap accounting (swapaccount=0).
     """
-    if page._flags & PG_swapcache:
-        VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-try-charge-locked", "!PageLocked(page)")
+    if peek(page, PG_swapcache):
+        VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-try-charge-locked", "!PageLocked(page)")
         if page.mem_cgroup is not None:
             return 0, None
     memcg = None if mm is None else mm.memcg
@@ -163,9 +168,10 @@ def mem_cgroup_commit_charge(page: Page, memcg: MemCgroup | None, *, lrucare: bo
     Args:     memcg: None: charged already. lrucare: it may be on a list.
     Bugs:     VM_BUG: no mapping yet; on the LRU without lrucare.
     """
+    look(page, "mapping")
     VM_BUG_ON_PAGE(page._mapping is None, "vm-bug-commit-charge-mapping", "!page->mapping")
     VM_BUG_ON_PAGE(
-        page._flags & PG_lru != 0 and not lrucare,
+        peek(page, PG_lru) != 0 and not lrucare,
         "vm-bug-commit-charge-lru",
         "PageLRU(page) && !lrucare",
     )
@@ -181,6 +187,7 @@ def commit_charge(page: Page, memcg: MemCgroup, lrucare: bool) -> None:
     Source:   mm/memcontrol.c commit_charge(), v4.3.
     Context:  takes lru_lock with lrucare.     Bugs: VM_BUG: charged already.
     """
+    look(page, "mem_cgroup")
     VM_BUG_ON_PAGE(page._mem_cgroup is not None, "vm-bug-commit-charge-twice", "page->mem_cgroup")
     isolated = lock_page_lru(page) if lrucare else False
     page.mem_cgroup = memcg
@@ -210,7 +217,7 @@ def unlock_page_lru(page: Page, isolated: bool) -> None:
     """
     zone = page.zone
     if isolated:
-        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-unlock-page-lru", "PageLRU(page)")
+        VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-unlock-page-lru", "PageLRU(page)")
         SetPageLRU(page)
         swap.add_page_to_lru_list(page, zone, swap.page_lru(page))
     spin_unlock_irq(zone.lru_lock)
@@ -220,6 +227,7 @@ def mem_cgroup_charge_statistics(memcg: MemCgroup, page: Page, number: int) -> N
     """RSS or CACHE: tmpfs is CACHE, whatever list it is on. No step.
 
     Source:   mm/memcontrol.c mem_cgroup_charge_statistics(), v4.3."""
+    look(page, "mapping")
     anon = isinstance(page._mapping, ANON)
     memcg.stat[MEM_CGROUP_STAT_RSS if anon else MEM_CGROUP_STAT_CACHE] += number
 
@@ -230,10 +238,12 @@ def mem_cgroup_uncharge(page: Page) -> None:
     Source:   mm/memcontrol.c mem_cgroup_uncharge(), uncharge_list(), uncharge_batch(), v4.3.
     Context:  refcount 0: nobody else looks.   Bugs: VM_BUG: on the LRU; it has references.
     """
+    look(page, "mem_cgroup")
     memcg = page._mem_cgroup
     if memcg is None:
         return
-    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-uncharge-lru", "PageLRU(page)")
+    VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-uncharge-lru", "PageLRU(page)")
+    look(page, "refcount")
     VM_BUG_ON_PAGE(page._refcount != 0, "vm-bug-uncharge-count", "page_count(page)")
     mem_cgroup_charge_statistics(memcg, page, -1)
     memcg.memory -= 1
@@ -251,7 +261,7 @@ def mem_cgroup_replace_page(k: Kernel, oldpage: Page, newpage: Page, lrucare: bo
               lrucare.
     """
     VM_BUG_ON_PAGE(
-        not oldpage._flags & newpage._flags & PG_locked,
+        not peek(oldpage, PG_locked) & peek(newpage, PG_locked),
         "vm-bug-replace-page-unlocked",
         "!PageLocked(page)",
     )
@@ -261,7 +271,7 @@ def mem_cgroup_replace_page(k: Kernel, oldpage: Page, newpage: Page, lrucare: bo
             lrucare = False
     else:
         VM_BUG_ON_PAGE(
-            not lrucare and (oldpage._flags | newpage._flags) & PG_lru != 0,
+            not lrucare and peek(oldpage, PG_lru) | peek(newpage, PG_lru) != 0,
             "vm-bug-migrate-charge-lru",
             "!lrucare && PageLRU(page)",
         )
@@ -291,7 +301,7 @@ def mem_cgroup_move_account(k: Kernel, page: Page, old: MemCgroup, new: MemCgrou
     Bugs:     VM_BUG: one group; on the LRU.
     """
     VM_BUG_ON(old is new, "vm-bug-move-account-same", "from == to")
-    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-move-account-lru", "PageLRU(page)")
+    VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-move-account-lru", "PageLRU(page)")
     if not trylock_page(page):
         return EBUSY
     if page.mem_cgroup is not old:

@@ -21,7 +21,16 @@ from kstate.flags import (
     VM_SOFTDIRTY,
     VM_WRITE,
 )
-from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
+from kstate.machine import (
+    down_read,
+    down_write,
+    look,
+    spin_lock,
+    spin_unlock,
+    touch,
+    up_read,
+    up_write,
+)
 from kstate.mm import (
     filemap,
     huge_memory,
@@ -280,6 +289,8 @@ def copy_user_highpage(k: Kernel, to: Page, page: Page) -> None:
 
     Context:  nobody else has `to`; `page` may be written meanwhile where a pte still maps it
               writable, which no caller leaves so."""
+    look(page, "content")
+    touch(to, "content")
     to._token = page._token
     k.machine.note("page-copied", page, to)
 
@@ -703,6 +714,7 @@ def unmap_page_range(
                     swap.mark_page_accessed(k, page)
                 mm.rss[MM_FILEPAGES] -= 1
             rmap.page_remove_rmap(k, page)
+            look(page, "mapcount")
             if page._mapcount < 0:
                 k.machine.report(
                     "bad-page-map",

@@ -48,6 +48,7 @@ from kstate.machine import (
     spin_lock_irq,
     spin_unlock,
     spin_unlock_irq,
+    touch,
     up_read,
 )
 from kstate.mm import (
@@ -105,6 +106,7 @@ from kstate.pageflags import (
     page_mapped,
     page_private_refs,
     page_unfreeze_refs,
+    peek,
     set_page_locked,
     trylock_page,
     unlock_page,
@@ -160,7 +162,7 @@ def make_migration_entry(page: Page, write: bool) -> PteVal:
     Source:   include/linux/swapops.h make_migration_entry(), v4.3.
     Bugs:     BUG: page not locked.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-make-migration-entry-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-make-migration-entry-unlocked", "!PageLocked(page)")
     return PteVal(MIGRATION, page, write)
 
 
@@ -172,7 +174,7 @@ def migration_entry_to_page(value: PteVal) -> Page:
     """
     page = value.page
     assert page is not None
-    BUG_ON(not page._flags & PG_locked, "bug-migration-entry-unlocked", "!PageLocked(p)")
+    BUG_ON(not peek(page, PG_locked), "bug-migration-entry-unlocked", "!PageLocked(p)")
     return page
 
 
@@ -423,6 +425,8 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
     Bugs:     VM_BUG: active and unevictable together.
     Left out: error, checked, mappedtodisk, young and idle.
     """
+    look(page, "content")
+    touch(newpage, "content")
     newpage._token = page._token
     if page.nr_pages == 1:  # else not for good yet
         k.machine.note("page-moved", page, newpage)
@@ -432,7 +436,7 @@ def migrate_page_copy(k: Kernel, newpage: Page, page: Page) -> None:
         SetPageUptodate(newpage)
     if TestClearPageActive(page):
         VM_BUG_ON_PAGE(
-            page._flags & PG_unevictable != 0,
+            peek(page, PG_unevictable) != 0,
             "vm-bug-migrate-page-copy-active-unevictable",
             "PageUnevictable(page)",
         )
@@ -476,7 +480,7 @@ def migrate_page(k: Kernel, mapping: AddressSpace | None, newpage: Page, page: P
     Source:   mm/migrate.c migrate_page(), v4.3.
     Context:  both pages locked.               Bugs: BUG: under writeback.
     """
-    BUG_ON(page._flags & PG_writeback != 0, "bug-migrate-page-writeback", "PageWriteback(page)")
+    BUG_ON(peek(page, PG_writeback) != 0, "bug-migrate-page-writeback", "PageWriteback(page)")
     rc = migrate_page_move_mapping(k, mapping, newpage, page)
     if rc != MIGRATEPAGE_SUCCESS:
         return rc
@@ -571,7 +575,7 @@ def move_to_new_page(k: Kernel, newpage: Page, page: Page, page_was_mapped: bool
     """
     if P07 in k.patches:
         VM_BUG_ON_PAGE(
-            not page._flags & newpage._flags & PG_locked,
+            not peek(page, PG_locked) & peek(newpage, PG_locked),
             "vm-bug-move-to-new-page-unlocked",
             "!PageLocked(page) || !PageLocked(newpage)",
         )
@@ -724,7 +728,7 @@ def unmap_and_move(
     newpage = get_new_page(page)
     if newpage is None:
         return ENOMEM, ENOMEM
-    was_mlocked = page._flags & PG_mlocked != 0
+    was_mlocked = peek(page, PG_mlocked) != 0
     balloon = PageBalloon(page)  # cannot change while it is isolated
     k.machine.note("migration-begin", page, newpage)
     rc = 0
@@ -994,7 +998,7 @@ def migrate_misplaced_transhuge_page(
         swap.put_page(k, page)
         return False
     counter = vmscan.isolated_counter(page)
-    was_mlocked = page._flags & PG_mlocked != 0
+    was_mlocked = peek(page, PG_mlocked) != 0
     k.machine.note("thp-migration-begin", page, new_page)
     set_page_locked(new_page)
     SetPageSwapBacked(new_page)

@@ -43,6 +43,7 @@ from kstate.pageflags import (
     get_page,
     lock_page,
     page_mapcount,
+    peek,
     unlock_page,
 )
 from kstate.patches import ALT_SINGLE_PAGE_MUNLOCK, C_70feee0e1ef3
@@ -71,7 +72,7 @@ def mlock_vma_page(k: Kernel, page: Page) -> None:
     Source:   mm/mlock.c mlock_vma_page(), v4.3.
     Context:  page locked.                    Bugs: BUG: page not locked.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-mlock-vma-page-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-mlock-vma-page-unlocked", "!PageLocked(page)")
     if not TestSetPageMlocked(page):
         page.zone.stat[NR_MLOCK] += page.nr_pages
         k.count_vm_event(UNEVICTABLE_PGMLOCKED)
@@ -127,7 +128,7 @@ def munlock_vma_page(k: Kernel, page: Page) -> None:
     Source:   mm/mlock.c munlock_vma_page(), v4.3.
     Context:  page locked; takes lru_lock.     Bugs: BUG: page not locked.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-munlock-vma-page-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-munlock-vma-page-unlocked", "!PageLocked(page)")
     zone = page.zone
     spin_lock_irq(zone.lru_lock)
     if not TestClearPageMlocked(page):
@@ -150,8 +151,8 @@ def __putback_lru_fast_prepare(k: Kernel, page: Page, putback: list[Page]) -> in
     Returns:  1 or 0, rescued from the unevictable list or not; None where it needs the slow path.
     Bugs:     VM_BUG: on the LRU; not locked.
     """
-    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-fast-lru", "PageLRU(page)")
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-putback-fast-locked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-putback-fast-lru", "PageLRU(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-putback-fast-locked", "!PageLocked(page)")
     if page_mapcount(page) <= 1 and vmscan.page_evictable(k, page):
         putback.append(page)
         rescued = TestClearPageUnevictable(page)

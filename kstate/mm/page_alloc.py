@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kstate.flags import PAGE_FLAG_NAMES, PAGE_FLAGS_CHECK_AT_FREE
+from kstate.machine import look
+from kstate.pageflags import peek
 from kstate.structs import ANON, Kernel, Page, give_free_huge_page, give_free_page, take_free_page
 
 
@@ -81,13 +83,14 @@ def free_pages_check(k: Kernel, page: Page) -> bool:
     Left out: reserved, slab and compound flags.
     """
     id = reason = ""
+    look(page)
     if page._mapcount != 0:
         id, reason = "bad-page-state-mapcount", "nonzero mapcount"
     if page._mapping is not None:
         id, reason = "bad-page-state-mapping", "non-NULL mapping"
     if page._refcount != 0:
         id, reason = "bad-page-state-refcount", "nonzero _count"
-    bad = page._flags & PAGE_FLAGS_CHECK_AT_FREE
+    bad = peek(page, PAGE_FLAGS_CHECK_AT_FREE)
     if bad:
         names = [name for bit, name in PAGE_FLAG_NAMES.items() if bad & bit]
         id = f"bad-page-state-{names[0]}" if len(names) == 1 else "bad-page-state-flags"

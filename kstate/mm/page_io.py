@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kstate.flags import PG_locked, PG_uptodate
+from kstate.machine import look, touch
 from kstate.mm import page_writeback, swapfile
 from kstate.mm.debug import VM_BUG_ON_PAGE
-from kstate.pageflags import SetPageUptodate, unlock_page
+from kstate.pageflags import SetPageUptodate, peek, unlock_page
 from kstate.structs import Kernel, Page
 
 
@@ -15,10 +16,11 @@ def swap_readpage(k: Kernel, page: Page) -> None:
     Source:   mm/page_io.c swap_readpage(), end_swap_bio_read(), v4.3.
     Context:  page locked, in the swap cache.  Bugs: VM_BUG: not locked, up to date already.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-swap-readpage-locked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-swap-readpage-locked", "!PageLocked(page)")
     VM_BUG_ON_PAGE(
-        page._flags & PG_uptodate != 0, "vm-bug-swap-readpage-uptodate", "PageUptodate(page)"
+        peek(page, PG_uptodate) != 0, "vm-bug-swap-readpage-uptodate", "PageUptodate(page)"
     )
+    touch(page, "content")
     page._token = k.swap.backing.get(page.private, 0)
     SetPageUptodate(page)
     unlock_page(page)
@@ -36,5 +38,6 @@ def swap_writepage(k: Kernel, page: Page) -> None:
     slot = page.private
     page_writeback.set_page_writeback(k, page)
     unlock_page(page)
+    look(page, "content")
     k.swap.backing[slot] = page._token
     page_writeback.end_page_writeback(k, page)

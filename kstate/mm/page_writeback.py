@@ -32,6 +32,7 @@ from kstate.pageflags import (
     TestSetPageDirty,
     TestSetPageWriteback,
     lock_page,
+    peek,
     unlock_page,
     wait_on_page_writeback,
 )
@@ -135,7 +136,7 @@ def __set_page_dirty(
     """
     spin_lock_irq(mapping.tree_lock)
     if page.mapping is not None:
-        _warn_not_uptodate(k, page, warn and page._flags & PG_uptodate == 0)
+        _warn_not_uptodate(k, page, warn and peek(page, PG_uptodate) == 0)
         account_page_dirtied(k, page, mapping, memcg)
         radix_tree_tag(mapping, page.index, TAG_DIRTY, True)
     spin_unlock_irq(mapping.tree_lock)
@@ -161,7 +162,7 @@ def __set_page_dirty_nobuffers(k: Kernel, page: Page) -> bool:
         "bug-set-page-dirty-mapping",
         "page_mapping(page) != mapping",
     )
-    _warn_not_uptodate(k, page, page._flags & (PG_private | PG_uptodate) == 0)
+    _warn_not_uptodate(k, page, peek(page, PG_private | PG_uptodate) == 0)
     account_page_dirtied(k, page, mapping, memcg)
     radix_tree_tag(mapping, util.page_index(k, page, mapping), TAG_DIRTY, True)
     spin_unlock_irq(mapping.tree_lock)
@@ -200,7 +201,7 @@ def clear_page_dirty_for_io(k: Kernel, page: Page) -> bool:
     Context:  page locked.                     Bugs: BUG: page not locked.
     """
     mapping = util.page_mapping(k, page)
-    BUG_ON(not page._flags & PG_locked, "bug-clear-page-dirty-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-clear-page-dirty-unlocked", "!PageLocked(page)")
     if mapping is not None and mapping.accounts_dirty:
         if rmap.page_mkclean(k, page):
             set_page_dirty(k, page)
@@ -316,7 +317,7 @@ def write_cache_pages(
             if PageWriteback(page):
                 wait_on_page_writeback(page)
             BUG_ON(
-                page._flags & PG_writeback != 0,
+                peek(page, PG_writeback) != 0,
                 "bug-write-cache-pages-writeback",
                 "PageWriteback(page)",
             )

@@ -29,10 +29,12 @@ from kstate.machine import (
     down_read,
     down_read_trylock,
     down_write,
+    look,
     rcu_read_lock,
     rcu_read_unlock,
     spin_lock,
     spin_unlock,
+    touch,
     up_read,
     up_write,
 )
@@ -60,6 +62,7 @@ from kstate.pageflags import (
     atomic_inc_and_test_mapcount,
     page_mapcount,
     page_mapped,
+    peek,
     trylock_page,
     unlock_page,
 )
@@ -119,10 +122,12 @@ def anon_vma_prepare(vma: VmAreaStruct) -> None:
     Left out: sharing with a neighbour, page_table_lock; two threads that fault at once are told
               apart by who stores first, as under page_table_lock.
     """
+    look(vma, "anon_vma")
     if (_before := vma.anon_vma) is not None:  # mypy would believe it of vma.anon_vma after a step
         return
     anon_vma = AnonVma(vma.machine)
     down_write(anon_vma.rwsem)
+    touch(vma, "anon_vma")
     if vma.anon_vma is None:
         vma.anon_vma = anon_vma
         anon_vma_chain_link(vma, anon_vma)
@@ -302,7 +307,7 @@ def rmap_walk(
         return ret
     if isinstance(mapping, StableNode):
         return ksm.rmap_walk_ksm(page, mapping, rmap_one, done)
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-rmap-walk-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-rmap-walk-unlocked", "!PageLocked(page)")
     if not isinstance(mapping, AddressSpace):
         return ret
     down_read(mapping.i_mmap_rwsem)
@@ -362,7 +367,7 @@ def page_move_anon_rmap(page: Page, vma: VmAreaStruct) -> None:
     Source:   mm/rmap.c page_move_anon_rmap(), v4.3.           Context: page locked, ptl held.
     Bugs:     VM_BUG: not locked; the vma has no anon_vma.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-move-anon-rmap-locked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-move-anon-rmap-locked", "!PageLocked(page)")
     VM_BUG_ON_PAGE(vma.anon_vma is None, "vm-bug-move-anon-rmap-vma", "!anon_vma")
     page.mapping = vma.anon_vma
 
@@ -384,9 +389,10 @@ def page_add_anon_rmap(
     first = atomic_inc_and_test_mapcount(page)
     if first:
         page.zone.stat[NR_ANON_PAGES] += page.nr_pages
+    look(page, "mapping")
     if isinstance(page._mapping, StableNode):
         return  # whom it is mapped by stands in its node
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
     if first:
         __page_set_anon_rmap(page, vma, address, exclusive)
 
@@ -428,7 +434,7 @@ def hugepage_add_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
     Source:   mm/rmap.c hugepage_add_anon_rmap(), v4.3.
     Context:  ptl held, page locked.           Bugs: BUG: page not locked; no anon_vma.
     """
-    locked = page._flags & PG_locked != 0
+    locked = peek(page, PG_locked) != 0
     BUG_ON(not locked, "bug-hugepage-anon-rmap-unlocked", "!PageLocked(page)")
     if atomic_inc_and_test_mapcount(page):
         __page_set_anon_rmap(page, vma, address, False)
@@ -503,7 +509,7 @@ def page_mkclean(k: Kernel, page: Page) -> int:
     Returns:  how many ptes were dirty or writable.
     Bugs:     BUG: page not locked.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-page-mkclean-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-page-mkclean-unlocked", "!PageLocked(page)")
     cleaned = 0
     if not page_mapped(page) or util.page_mapping(k, page) is None:
         return 0
@@ -645,7 +651,7 @@ def replace_pte(
             rss[MM_FILEPAGES] -= 1
             return True
         VM_BUG_ON_PAGE(
-            not page._flags & PG_swapcache, "vm-bug-unmap-anon-without-swap", "!PageSwapCache(page)"
+            not peek(page, PG_swapcache), "vm-bug-unmap-anon-without-swap", "!PageSwapCache(page)"
         )
         return replace_by_swap_entry(k, page, rss, pte, value)
     else:
@@ -739,7 +745,7 @@ def try_to_munlock(k: Kernel, page: Page) -> int:
     Context:  page locked, isolated.           Bugs: VM_BUG: not locked, or on the LRU.
     """
     VM_BUG_ON_PAGE(
-        not page._flags & PG_locked or page._flags & PG_lru != 0,
+        not peek(page, PG_locked) or peek(page, PG_lru) != 0,
         "vm-bug-try-to-munlock",
         "!PageLocked(page) || PageLRU(page)",
     )

@@ -41,6 +41,7 @@ from kstate.pageflags import (
     get_page,
     lock_page,
     page_mapped,
+    peek,
     put_page_testzero,
     set_page_locked,
     trylock_page,
@@ -68,9 +69,9 @@ def shmem_add_to_page_cache(
     Bugs:     VM_BUG: not locked, not swap-backed.
     Returns:  False where something else is there: the page is as it was.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-shmem-add-unlocked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-shmem-add-unlocked", "!PageLocked(page)")
     VM_BUG_ON_PAGE(
-        not page._flags & PG_swapbacked, "vm-bug-shmem-add-backed", "!PageSwapBacked(page)"
+        not peek(page, PG_swapbacked), "vm-bug-shmem-add-backed", "!PageSwapBacked(page)"
     )
     get_page(page)
     page.mapping = mapping
@@ -209,9 +210,7 @@ def _undo(k: Kernel, mapping: AddressSpace, index: int) -> None:
 
 
 def _check_writeback(page: Page) -> None:
-    VM_BUG_ON_PAGE(
-        page._flags & PG_writeback != 0, "vm-bug-shmem-undo-range", "PageWriteback(page)"
-    )
+    VM_BUG_ON_PAGE(peek(page, PG_writeback) != 0, "vm-bug-shmem-undo-range", "PageWriteback(page)")
 
 
 def _put_extra(page: Page) -> None:
@@ -228,7 +227,7 @@ def shmem_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
     Bugs:     BUG: not locked; mapped.
     Left out: shmem_swaplist, fallocated pages.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-shmem-writepage-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-shmem-writepage-unlocked", "!PageLocked(page)")
     slot = swapfile.get_swap_page(k)
     if not slot:
         page_writeback.set_page_dirty(k, page)

@@ -30,6 +30,7 @@ from kstate.machine import (
     return_cpu,
     spin_lock_irq,
     spin_unlock_irq,
+    touch,
 )
 from kstate.mm import hugetlb, memcontrol, page_alloc
 from kstate.mm.debug import VM_BUG_ON_PAGE
@@ -55,6 +56,7 @@ from kstate.pageflags import (
     get_page,
     get_page_unless_zero,
     page_mapped,
+    peek,
     put_page_testzero,
 )
 from kstate.structs import (
@@ -116,6 +118,7 @@ def add_page_to_lru_list(page: Page, zone: Zone, lru: int) -> None:
     """Link and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
     list_add(page, zone, lru)
     memcontrol.mem_cgroup_update_lru_size(page, zone, lru, 1)
+    touch(zone, "lru")
     zone.stat[lru] += 1
 
 
@@ -123,6 +126,7 @@ def del_page_from_lru_list(page: Page, zone: Zone, lru: int) -> None:
     """Unlink and count. Source: include/linux/mm_inline.h, v4.3. Context: lru_lock held."""
     list_del(page, zone, lru)
     memcontrol.mem_cgroup_update_lru_size(page, zone, lru, -1)
+    touch(zone, "lru")
     zone.stat[lru] -= 1
 
 
@@ -133,6 +137,7 @@ def lru_cache_add(k: Kernel, page: Page) -> None:
     Context:  any; the pagevec holds a reference of its own.
     Bugs:     VM_BUG: active and unevictable together; already on the LRU.
     """
+    look(page, "flags")
     flags = page._flags
     VM_BUG_ON_PAGE(
         flags & PG_active != 0 and flags & PG_unevictable != 0,
@@ -173,12 +178,12 @@ def __pagevec_lru_add_fn(page: Page, zone: Zone) -> None:
 
     Bugs:     VM_BUG: already on the LRU.
     """
-    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
+    VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
     SetPageLRU(page)
     lru = page_lru(page)
     add_page_to_lru_list(page, zone, lru)
-    active = page._flags & PG_active != 0
-    file = page._flags & PG_swapbacked == 0
+    active = peek(page, PG_active) != 0
+    file = peek(page, PG_swapbacked) == 0
     base = LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON
     update_page_reclaim_stat(zone, base, rotated=active)
 
@@ -215,7 +220,7 @@ def rotate_reclaimable_page(k: Kernel, page: Page) -> None:
     Context:  any.
     """
     if (
-        not page._flags & PG_locked
+        not peek(page, PG_locked)
         and not PageDirty(page)
         and not PageActive(page)
         and not PageUnevictable(page)
@@ -238,6 +243,7 @@ def __activate_page(page: Page, zone: Zone) -> None:
 def update_page_reclaim_stat(zone: Zone, lru: int, *, rotated: bool) -> None:
     """What reclaim balances the two kinds by. Source: mm/swap.c, v4.3. Context: lru_lock held."""
     file = lru >= LRU_INACTIVE_FILE
+    touch(zone, "reclaim_stat")
     zone.recent_scanned[file] += 1
     zone.recent_rotated[file] += rotated
 
@@ -398,7 +404,7 @@ def release_pages(k: Kernel, pages: list[Page]) -> None:
                     spin_unlock_irq(zone.lru_lock)
                 zone = page.zone
                 spin_lock_irq(zone.lru_lock)
-            VM_BUG_ON_PAGE(not page._flags & PG_lru, "vm-bug-release-pages-lru", "!PageLRU(page)")
+            VM_BUG_ON_PAGE(not peek(page, PG_lru), "vm-bug-release-pages-lru", "!PageLRU(page)")
             ClearPageLRU(page)
             del_page_from_lru_list(page, zone, page_off_lru(page))
         ClearPageActive(page)
@@ -433,7 +439,7 @@ def lru_cache_add_active_or_unevictable(k: Kernel, page: Page, vma: VmAreaStruct
     Bugs:     VM_BUG: already on the LRU.
     """
     VM_BUG_ON_PAGE(
-        page._flags & PG_lru != 0, "vm-bug-lru-cache-add-active-or-unevictable", "PageLRU(page)"
+        peek(page, PG_lru) != 0, "vm-bug-lru-cache-add-active-or-unevictable", "PageLRU(page)"
     )
     if vma.vm_flags & (VM_LOCKED | VM_SPECIAL) != VM_LOCKED:
         SetPageActive(page)

@@ -22,6 +22,7 @@ from kstate.pageflags import (
     SetPageSwapCache,
     get_page,
     page_mapped,
+    peek,
     set_page_locked,
     trylock_page,
     unlock_page,
@@ -38,13 +39,13 @@ def add_to_swap_cache(k: Kernel, page: Page, slot: int) -> None:
     Left out: failure to allocate a tree node.
     """
     VM_BUG_ON_PAGE(
-        not page._flags & PG_locked, "vm-bug-add-to-swap-cache-locked", "!PageLocked(page)"
+        not peek(page, PG_locked), "vm-bug-add-to-swap-cache-locked", "!PageLocked(page)"
     )
     VM_BUG_ON_PAGE(
-        page._flags & PG_swapcache != 0, "vm-bug-add-to-swap-cache-twice", "PageSwapCache(page)"
+        peek(page, PG_swapcache) != 0, "vm-bug-add-to-swap-cache-twice", "PageSwapCache(page)"
     )
     VM_BUG_ON_PAGE(
-        not page._flags & PG_swapbacked, "vm-bug-add-to-swap-cache-backed", "!PageSwapBacked(page)"
+        not peek(page, PG_swapbacked), "vm-bug-add-to-swap-cache-backed", "!PageSwapBacked(page)"
     )
     get_page(page)
     SetPageSwapCache(page)
@@ -64,13 +65,13 @@ def __delete_from_swap_cache(k: Kernel, page: Page) -> None:
     Bugs:     VM_BUG: not locked, not in the swap cache, under writeback.
     """
     VM_BUG_ON_PAGE(
-        not page._flags & PG_locked, "vm-bug-delete-from-swap-cache-locked", "!PageLocked(page)"
+        not peek(page, PG_locked), "vm-bug-delete-from-swap-cache-locked", "!PageLocked(page)"
     )
     VM_BUG_ON_PAGE(
-        not page._flags & PG_swapcache, "vm-bug-delete-from-swap-cache", "!PageSwapCache(page)"
+        not peek(page, PG_swapcache), "vm-bug-delete-from-swap-cache", "!PageSwapCache(page)"
     )
     VM_BUG_ON_PAGE(
-        page._flags & PG_writeback != 0,
+        peek(page, PG_writeback) != 0,
         "vm-bug-delete-from-swap-cache-writeback",
         "PageWriteback(page)",
     )
@@ -103,9 +104,9 @@ def add_to_swap(k: Kernel, page: Page) -> bool:
               or a huge page is not split.
     Bugs:     VM_BUG: not locked, not up to date.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-add-to-swap-locked", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-add-to-swap-locked", "!PageLocked(page)")
     VM_BUG_ON_PAGE(
-        not page._flags & PG_uptodate, "vm-bug-add-to-swap-uptodate", "!PageUptodate(page)"
+        not peek(page, PG_uptodate), "vm-bug-add-to-swap-uptodate", "!PageUptodate(page)"
     )
     slot = swapfile.get_swap_page(k)
     if not slot:
@@ -154,7 +155,8 @@ def read_swap_cache_async(k: Kernel, slot: int, limit: int = -1) -> Page | None:
         if error == EEXIST:
             swap.put_page(k, new)
             space = k.swap.space
-            look(k.swap, space)
+            look(k.swap)
+            look(space)
             if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
                 # Its owner is about to insert it, or has just taken it out.
                 retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from kstate.flags import EEXIST, ENOENT, ENOMEM, PG_locked
-from kstate.machine import spin_lock, spin_unlock
+from kstate.machine import (
+    look,
+    spin_lock,
+    spin_unlock,
+)
 from kstate.mm import filemap, swap, swap_state
 from kstate.mm.debug import VM_BUG_ON, VM_BUG_ON_PAGE
 from kstate.pageflags import (
@@ -12,6 +16,7 @@ from kstate.pageflags import (
     SetPageDirty,
     page_mapcount,
     page_mapped,
+    peek,
     trylock_page,
     unlock_page,
 )
@@ -49,6 +54,7 @@ def get_swap_page(k: Kernel) -> int:
 
 def vm_swap_full(k: Kernel) -> bool:
     """More than half of swap is in use. No step. Source: include/linux/swap.h, v4.3."""
+    look(k.swap, "swap_map")
     return (k.swap.slots_count - len(k.swap._swap_map)) * 2 < k.swap.slots_count
 
 
@@ -127,6 +133,7 @@ def swap_free(k: Kernel, slot: int) -> None:
     Context:  takes swap_lock. A free slot is left alone (the kernel complains of it).
     """
     spin_lock(k.swap.lock)
+    look(k.swap, "swap_map")
     if slot in k.swap._swap_map:
         _swap_entry_free(k, slot, 1)
     spin_unlock(k.swap.lock)
@@ -154,7 +161,8 @@ def reuse_swap_page(k: Kernel, page: Page) -> bool:
     Source:   mm/swapfile.c reuse_swap_page(), v4.3.
     Context:  page locked.                     Bugs: VM_BUG: not locked.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-reuse-swap-page", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-reuse-swap-page", "!PageLocked(page)")
+    look(page, "mapping")
     if isinstance(page._mapping, StableNode):
         return False
     count = page_mapcount(page)
@@ -172,7 +180,7 @@ def try_to_free_swap(k: Kernel, page: Page) -> bool:
     Source:   mm/swapfile.c try_to_free_swap(), v4.3.
     Context:  page locked.                     Bugs: VM_BUG: not locked.
     """
-    VM_BUG_ON_PAGE(not page._flags & PG_locked, "vm-bug-try-to-free-swap", "!PageLocked(page)")
+    VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-try-to-free-swap", "!PageLocked(page)")
     if not PageSwapCache(page) or PageWriteback(page) or page_swapcount(k, page):
         return False
     swap_state.delete_from_swap_cache(k, page)
@@ -188,6 +196,7 @@ def free_swap_and_cache(k: Kernel, slot: int) -> None:
     """
     page: Page | None = None
     spin_lock(k.swap.lock)
+    look(k.swap, "swap_map")
     if slot in k.swap._swap_map and _swap_entry_free(k, slot, 1) == SWAP_HAS_CACHE:
         page = filemap.find_get_page(k, k.swap.space, slot)
         if page is not None and not trylock_page(page):

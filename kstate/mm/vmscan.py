@@ -23,7 +23,12 @@ from kstate.flags import (
     PG_unevictable,
 )
 from kstate.fs import buffer, ext2, fuse
-from kstate.machine import spin_lock_irq, spin_unlock_irq
+from kstate.machine import (
+    look,
+    spin_lock_irq,
+    spin_unlock_irq,
+    touch,
+)
 from kstate.mm import (
     filemap,
     memcontrol,
@@ -66,6 +71,7 @@ from kstate.pageflags import (
     page_mapped,
     page_private_refs,
     page_unfreeze_refs,
+    peek,
     put_page_testzero,
     trylock_page,
     unlock_page,
@@ -97,6 +103,7 @@ def isolate_lru_page(k: Kernel, page: Page) -> int:
     Returns:  0, or -EBUSY: not on a list, or an injected fault `isolate_lru_page`.
     Bugs:     VM_BUG: refcount 0.
     """
+    look(page, "refcount")
     VM_BUG_ON_PAGE(page._refcount == 0, "vm-bug-isolate-lru-page", "!page_count(page)")
     if k.machine.fault("isolate_lru_page"):
         return EBUSY
@@ -122,7 +129,7 @@ def putback_lru_page(k: Kernel, page: Page) -> None:
     Bugs:     VM_BUG: on the LRU.
     """
     was_unevictable = PageUnevictable(page)
-    VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-lru-page", "PageLRU(page)")
+    VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-putback-lru-page", "PageLRU(page)")
     while True:
         ClearPageUnevictable(page)
         is_unevictable = not page_evictable(k, page)
@@ -195,6 +202,8 @@ def get_scan_count(zone: Zone, priority: int) -> list[int]:
               inactive ones, and else in proportion to what scanning each kind has given.
     """
     lrus = (LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE)
+    look(zone, "lru")
+    touch(zone, "reclaim_stat")
     sizes = [zone.stat[lru] for lru in lrus]
     counts = [size >> priority for size in sizes]
     if not any(counts):
@@ -240,6 +249,7 @@ def shrink_lruvec(k: Kernel, zone: Zone, priority: int) -> tuple[int, int]:
 
 def inactive_list_is_low(zone: Zone, lru: int) -> bool:
     """Source: mm/vmscan.c inactive_list_is_low(), v4.3, for lists this short. No step."""
+    look(zone, "lru")
     return zone.stat[lru + LRU_ACTIVE_ANON] > zone.stat[lru]
 
 
@@ -257,6 +267,7 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTE
     file = lru >= LRU_INACTIVE_FILE
     isolated = NR_ISOLATED_FILE if file else NR_ISOLATED_ANON
     taken = len(held)
+    touch(zone, "reclaim_stat")
     zone.recent_scanned[file] += taken
     zone.stat[isolated] += taken
     spin_unlock_irq(zone.lru_lock)
@@ -266,13 +277,14 @@ def shrink_active_list(k: Kernel, zone: Zone, lru: int, count: int = SWAP_CLUSTE
             putback_lru_page(k, page)
             continue
         if rmap.page_referenced(k, page, False)[0]:
+            touch(zone, "reclaim_stat")
             zone.recent_rotated[file] += 1
         ClearPageActive(page)
         inactive.append(page)
     to_free: list[Page] = []
     spin_lock_irq(zone.lru_lock)
     for page in inactive:
-        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-move-active-pages", "PageLRU(page)")
+        VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-move-active-pages", "PageLRU(page)")
         SetPageLRU(page)
         swap.add_page_to_lru_list(page, zone, lru - LRU_ACTIVE_ANON)
         if put_page_testzero(page):
@@ -322,6 +334,7 @@ def shrink_inactive_list(
         return 0, 0
     freed, scanned, kept = shrink_page_list(k, page_list, zone)
     spin_lock_irq(zone.lru_lock)
+    touch(zone, "reclaim_stat")
     zone.recent_scanned[file] += taken
     to_free = putback_inactive_pages(k, zone, kept)
     zone.stat[isolated] -= taken
@@ -340,10 +353,8 @@ def __isolate_lru_page(page: Page) -> bool:
     Returns:  False where it is being freed under us.
     Bugs:     VM_BUG: not PG_lru. BUG: unevictable.
     """
-    BUG_ON(
-        page._flags & PG_unevictable != 0, "bug-isolate-unevictable", "__isolate_lru_page -EINVAL"
-    )
-    VM_BUG_ON_PAGE(not page._flags & PG_lru, "vm-bug-isolate-lru-pages", "!PageLRU(page)")
+    BUG_ON(peek(page, PG_unevictable) != 0, "bug-isolate-unevictable", "__isolate_lru_page -EINVAL")
+    VM_BUG_ON_PAGE(not peek(page, PG_lru), "vm-bug-isolate-lru-pages", "!PageLRU(page)")
     if not PageLRU(page) or not get_page_unless_zero(page):
         return False
     ClearPageLRU(page)
@@ -360,7 +371,7 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
     """
     to_free: list[Page] = []
     for page in pages:
-        VM_BUG_ON_PAGE(page._flags & PG_lru != 0, "vm-bug-putback-inactive-pages", "PageLRU(page)")
+        VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-putback-inactive-pages", "PageLRU(page)")
         if not page_evictable(k, page):
             spin_unlock_irq(zone.lru_lock)
             putback_lru_page(k, page)
@@ -370,6 +381,7 @@ def putback_inactive_pages(k: Kernel, zone: Zone, pages: list[Page]) -> list[Pag
         lru = swap.page_lru(page)
         swap.add_page_to_lru_list(page, zone, lru)
         if lru in (LRU_ACTIVE_ANON, LRU_ACTIVE_FILE):
+            touch(zone, "reclaim_stat")
             zone.recent_rotated[lru == LRU_ACTIVE_FILE] += 1
         if put_page_testzero(page):
             ClearPageLRU(page)
@@ -399,7 +411,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
             kept.append(page)
             continue
         VM_BUG_ON_PAGE(
-            page._flags & PG_active != 0, "vm-bug-shrink-page-list-active", "PageActive(page)"
+            peek(page, PG_active) != 0, "vm-bug-shrink-page-list-active", "PageActive(page)"
         )
         scanned += 1
         outcome = CULL
@@ -439,7 +451,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
 
 def _check_kept(page: Page) -> None:
     VM_BUG_ON_PAGE(
-        page._flags & (PG_lru | PG_unevictable) != 0,
+        peek(page, PG_lru | PG_unevictable) != 0,
         "vm-bug-shrink-page-list-kept",
         "PageLRU(page) || PageUnevictable(page)",
     )
@@ -565,7 +577,7 @@ def __remove_mapping(
     Bugs:     BUG: page not locked; mapping is not the page's.
     Left out: shadow entries.
     """
-    BUG_ON(not page._flags & PG_locked, "bug-remove-mapping-unlocked", "!PageLocked(page)")
+    BUG_ON(not peek(page, PG_locked), "bug-remove-mapping-unlocked", "!PageLocked(page)")
     BUG_ON(
         util.page_mapping(k, page) is not mapping,
         "bug-remove-mapping-other",
