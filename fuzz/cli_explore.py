@@ -9,12 +9,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
+from fuzz.checkpoint import Checkpoint, OtherSearch
 from fuzz.cli import (
     INTERRUPTED,
     OK,
@@ -30,7 +32,7 @@ from fuzz.cli import (
 )
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
 from fuzz.findings import title
-from fuzz.prog.text import print_turn
+from fuzz.prog.text import print_program, print_turn
 from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, SetupError, Subject
 
 UNDETERMINED = 3
@@ -45,8 +47,27 @@ OF_A_PROGRAM = "this program on this kernel of this model version"
     "--preemptions",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Only schedules with at most N preemptions, plainly enumerated. Without: all schedules, "
-    "one of each class of equivalent ones.",
+    help="Only schedules with at most N preemptions. Without: all schedules, one of each class of "
+    "equivalent ones.",
+)
+@click.option(
+    "--faults",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Also with each set of at most N calls that can fail failing.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes. The result is the same for any number.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep what is done in this file; stopped or killed, the same command goes on from there.",
 )
 @kernel_option()
 @click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Give up after S seconds.")
@@ -55,6 +76,9 @@ OF_A_PROGRAM = "this program on this kernel of this model version"
 def explore_command(
     file: str,
     preemptions: int | None,
+    faults: int,
+    jobs: int,
+    checkpoint: Path | None,
     kernel: str | None,
     time_s: float | None,
     only: str | None,
@@ -69,18 +93,30 @@ def explore_command(
 
     \b
     Example:  kfuzz explore corpus/races/7a.prog --kernel v4.4
-              kfuzz explore corpus/races/2b-i-munlock.prog --preemptions 1
+              kfuzz explore corpus/races/2b-i-munlock.prog --preemptions 2 --jobs 2
               kfuzz explore mine.py:lost_update
     """
     subject = _subject(file, preemptions, kernel, only)
+    kept = _checkpoint(checkpoint, file, subject, [preemptions, faults, only])
     watch = _Watch(time_s)
     with _signals(watch):
         try:
-            result = explore(subject, preemptions=preemptions, only=only, stop=watch)
+            result = explore(
+                subject,
+                preemptions=preemptions,
+                faults=faults,
+                only=only,
+                jobs=jobs,
+                checkpoint=kept,
+                stop=watch,
+            )
         except NotDeterministic as error:
             raise UserError(f"{file}: not deterministic: {error}") from None
         except SetupError as error:
             raise UserError(f"{file}: {error}") from None
+        finally:
+            if kept is not None:
+                kept.close()
     watch.clear()
     if as_json:
         emit(_record(file, result))
@@ -89,6 +125,23 @@ def explore_command(
     if watch.signalled:
         return INTERRUPTED if watch.signalled == signal.SIGINT else TERMINATED
     return STATUS.get(result.verdict, UNDETERMINED)
+
+
+def _checkpoint(
+    path: Path | None, file: str, subject: Subject, options: list[Any]
+) -> Checkpoint | None:
+    if path is None:
+        return None
+    if isinstance(subject, ProgramSubject):
+        source = print_program(subject.program)
+    else:
+        source = Path(file.rpartition(":")[0]).read_text() + file.rpartition(":")[2]
+    digest = sha256(source.encode()).hexdigest()
+    try:
+        return Checkpoint(path, {"of": [digest, subject.kernel_name], "options": options})
+    except (OtherSearch, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise UserError(f"{path}: {reason}" if reason else str(error)) from None
 
 
 class _Watch:
@@ -112,7 +165,7 @@ class _Watch:
     def _tell(self, so_far: Exploration, seconds: float) -> None:
         line = f"{seconds:6.0f}s  {so_far.schedules} schedules ({so_far.schedules / seconds:.0f}/s)"
         if so_far.share is not None:
-            line += f"  estimated {100 * so_far.share:.2g} % covered"
+            line += f"  {_estimated(so_far)} covered"
         line += f"  {', '.join(sorted(so_far.findings)) or 'nothing yet'}"
         if sys.stderr.isatty():
             click.echo("\r" + line.ljust(self._wide), err=True, nl=False)
@@ -195,26 +248,45 @@ def _print(result: Exploration) -> None:
     if found.limit_hit:
         click.echo("some run hit the step limit: nothing can be exhausted")
     if found.share is not None:
-        click.echo(f"ended early: estimated {100 * found.share:.2g} % of the schedules covered")
-    for id, turns in found.findings.items():
+        click.echo(f"ended early: {_estimated(found)} of the schedules covered")
+    for id, turns in sorted(found.findings.items()):
         click.echo(f"\n{id}: {title(id)}")
         click.echo(f"  {found.texts[id]}")
+        if found.failing[id]:
+            click.echo("faults:")
+            for task, kind, number in found.failing[id]:
+                click.echo(f"  {task} {kind} #{number}")
         click.echo("schedule:" if turns else "schedule: the default run")
         for turn in turns:
             click.echo(f"  {print_turn(turn)}")
 
 
+def _estimated(found: Exploration) -> str:
+    assert found.share is not None
+    text = f"estimated {100 * found.share:.2g} %"
+    if found.spread is not None:
+        low, high = found.spread
+        text += f" (by earlier estimates {100 * low:.2g} to {100 * high:.2g} %)"
+    return text
+
+
 def _record(file: str, result: Exploration) -> dict[str, Any]:
+    failing = result.failing
     return {
         "file": file,
         "kernel": result.kernel or None,
         "verdict": result.verdict,
-        "bound": {"preemptions": result.preemptions, "faults": 0, "steps": result.steps_max},
+        "bound": {
+            "preemptions": result.preemptions,
+            "faults": result.faults,
+            "steps": result.steps_max,
+        },
         "schedules": result.schedules,
         "classes": result.classes,
         "probes": result.probes,
         "redundant": result.redundant,
         "estimated_share": result.share,
+        "estimated_spread": result.spread,
         "limit_hit": result.limit_hit,
         "findings": [
             {
@@ -222,8 +294,9 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
                 "title": title(id),
                 "text": result.texts[id],
                 "turns": [print_turn(turn) for turn in turns],
+                "faults": [f"{task} {kind} #{number}" for task, kind, number in failing[id]],
             }
-            for id, turns in result.findings.items()
+            for id, turns in sorted(result.findings.items())
         ],
         "seconds": round(result.seconds, 3),
     }

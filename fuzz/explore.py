@@ -1,19 +1,27 @@
 """Can it still happen? A verdict over every schedule with at most N preemptions (fuzz.bounded), or
-over all, one of each class of equivalent ones (fuzz.dpor)."""
+over all, one of each class of equivalent ones (fuzz.dpor); and with up to N calls failing."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from statistics import quantiles
+from typing import Any
+
+import multiprocess
 
 from fuzz.bounded import Deviate, Reduced
-from fuzz.dpor import Search
+from fuzz.checkpoint import Checkpoint, Faults
+from fuzz.parts import AllParts, BoundedParts, Part, Parts, Portion, Witness
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
 from fuzz.subject import NotDeterministic, ProgramSubject, Subject
 from kstate.machine.machine import STEPS_MAX
 
+ESTIMATES_MIN = 4
 REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
 
 
@@ -21,38 +29,49 @@ REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
 class Exploration:
     """A verdict and its bound.
 
-    verdict: refuted | exhausted | undetermined. preemptions: the bound, None for all schedules.
-    schedules: runs made. classes: of equivalent schedules, where they are told apart.
-    findings: for each id the first witness found: its turns; texts: in words. limit_hit: some run
-    ended at the step limit, so nothing can be exhausted. share: where a search of all schedules
-    ended early, an estimate of the part of them it has covered. probes: runs of the reduced search
-    that only looked whether a task could run somewhere; redundant: runs it gave up because nothing
-    new was that way (only programs that can crash have any); neither is among the schedules.
-    steps_max: the step limit of a run. seconds: of wall clock, for reports only.
+    verdict: refuted | exhausted | undetermined. preemptions, faults: the bound; preemptions None
+    for all schedules. schedules: runs made. classes: of equivalent schedules, where they are told
+    apart. findings: for each id the turns of its witness, the least run that shows it (see
+    fuzz.parts; where the search ended early, the least met); texts: in words; failing: the calls
+    that fail in it. limit_hit: some run ended at the step limit, so nothing can be exhausted.
+    share: where a search of all schedules ended early, an estimate of the part of them it has
+    covered (Knuth's, over the tree); spread: the quartiles of what that part would be by the
+    estimates made on the way. probes: runs of the reduced search that only looked whether a task
+    could run somewhere; redundant: runs it gave up because nothing new was that way (only programs
+    that can crash have any); neither is among the schedules. steps_max: the step limit of a run.
+    seconds: of wall clock, for reports only.
     """
 
     kernel: str
     preemptions: int | None
+    faults: int = 0
     verdict: str = UNDETERMINED
     schedules: int = 0
     findings: dict[str, tuple[TurnSpec, ...]] = field(default_factory=dict)
     limit_hit: bool = False
     seconds: float = 0.0
     texts: dict[str, str] = field(default_factory=dict)
+    failing: dict[str, Faults] = field(default_factory=dict)
     classes: int | None = None
     share: float | None = None
+    spread: tuple[float, float] | None = None
     probes: int = 0
     redundant: int = 0
     steps_max: int = STEPS_MAX
 
     @property
     def bound(self) -> str:
-        if self.preemptions is None:
-            return "all schedules, faults 0"
-        return f"preemptions <= {self.preemptions}, faults 0"
+        schedules = "all schedules"
+        if self.preemptions is not None:
+            schedules = f"preemptions <= {self.preemptions}"
+        return f"{schedules}, faults {'<= ' if self.faults else ''}{self.faults}"
 
     def __str__(self) -> str:
         return f"{self.verdict.upper()} ({self.bound}) after {self.schedules} schedules"
+
+
+class _Enough(Exception):
+    """The search is to end early."""
 
 
 def explore(
@@ -60,58 +79,227 @@ def explore(
     kernel: str | None = None,
     *,
     preemptions: int | None,
+    faults: int = 0,
     only: str | None = None,
     runs_max: int | None = None,
     stop_at_first: bool = False,
-    progress: Callable[[int], None] | None = None,
+    jobs: int = 1,
+    checkpoint: Checkpoint | None = None,
     stop: Callable[[Exploration], bool] | None = None,
 ) -> Exploration:
     """Run a program under every schedule with at most `preemptions` preemptions.
 
     Args:
         preemptions: None: under all schedules, one of each class of equivalent ones (fuzz.dpor).
+        faults: also with each set of at most so many calls of tasks that can fail failing.
         only: the finding to look for; by default any.
-        runs_max: give up (undetermined) after so many runs.
+        runs_max: give up (undetermined) after so many runs; with more than one job, or so.
         stop_at_first: end with the first finding instead of collecting all.
-        progress: told the number of runs, now and then.
-        stop: asked after each run whether to give up; told how far the search is.
+        jobs: processes. Where the search is not ended early the result is the same for any number.
+        checkpoint: where what is done is kept; what it has already is not done again.
+        stop: asked now and then whether to give up; told how far the search is.
     """
     subject = ProgramSubject(program.bare(), kernel) if isinstance(program, Program) else program
-    started = time.monotonic()
-    result = Exploration(subject.kernel_name, preemptions)
     if preemptions is None and isinstance(program, Program) and program.yield_at:
         raise ValueError("yield-at is for bounded searches: the reduced one asks at every step")
     if not subject.kernel_name:
         _check_deterministic(subject)
-    search = Search(subject) if preemptions is None else None
-    runs = search.runs() if search is not None else iter(Reduced(subject, preemptions or 0))
-    complete = True
-    for ran in runs:
-        result.schedules += 1
-        if progress is not None and result.schedules % 256 == 0:
-            progress(result.schedules)
-        result.limit_hit = result.limit_hit or ran.limit_hit
-        for id, text in ran.findings.items():
-            if id not in result.findings and only in (None, id):
-                result.findings[id] = ran.turns()
-                result.texts[id] = text
-        if search is not None:
-            result.share = search.estimate()
-        given_up = stop is not None and stop(result)
-        if (stop_at_first and result.findings) or result.schedules == runs_max or given_up:
+    exploration = _Explorer(subject, preemptions, faults, only, runs_max, stop_at_first, stop)
+    return exploration.explore(jobs, checkpoint)
+
+
+class _Explorer:
+    def __init__(
+        self,
+        subject: Subject,
+        preemptions: int | None,
+        faults: int,
+        only: str | None,
+        runs_max: int | None,
+        stop_at_first: bool,
+        stop: Callable[[Exploration], bool] | None,
+    ) -> None:
+        self.subject = subject
+        self.only = only
+        self.runs_max = runs_max
+        self.stop_at_first = stop_at_first
+        self.stop = stop
+        self.result = Exploration(subject.kernel_name, preemptions, faults)
+        self.total = Portion()
+        self.witnesses: dict[str, tuple[Faults, Witness]] = {}
+        self.estimates: dict[int, float] = {}  # of the number of all schedules, by those made
+
+    def explore(self, jobs: int, checkpoint: Checkpoint | None) -> Exploration:
+        started = time.monotonic()
+        result = self.result
+        complete = True
+        sets: list[Faults] = [()]
+        met: set[Faults] = set(sets)
+        try:
+            for faults in sets:
+                calls = self._search(faults, jobs, checkpoint)
+                for call in sorted(calls - set(faults)):
+                    more = tuple(sorted((*faults, call)))
+                    if len(more) <= result.faults and more not in met:
+                        met.add(more)
+                        sets.append(more)
+        except _Enough:
             complete = False
-            break
-    if search is not None:
-        result.classes, result.probes = search.counts.schedules, search.counts.probes
-        result.redundant = search.counts.redundant
-    if complete:
-        result.share = None
-    if result.findings:
-        result.verdict = REFUTED
-    elif complete and not result.limit_hit:
-        result.verdict = EXHAUSTED
-    result.seconds = time.monotonic() - started
-    return result
+        self._tell(Portion())
+        if complete:
+            result.share = result.spread = None
+        if result.findings:
+            result.verdict = REFUTED
+        elif complete and not result.limit_hit:
+            result.verdict = EXHAUSTED
+        result.seconds = time.monotonic() - started
+        return result
+
+    def _search(self, faults: Faults, jobs: int, checkpoint: Checkpoint | None) -> set[Any]:
+        """All parts with these calls failing. Returns the calls that were met."""
+        parts = _parts(self.subject, self.result.preemptions, faults, self.only)
+        calls: set[Any] = set()
+
+        def take_in(portion: Portion) -> None:
+            calls.update(portion.calls)
+            self._add(faults, portion)
+
+        take_in(parts.begin())
+        self._look(parts, Portion())
+        known: dict[tuple[int, ...], Portion] = {}
+        for key, portion in checkpoint.done.get(faults, ()) if checkpoint else ():
+            known[tuple(key)] = portion
+
+        def fresh() -> Iterator[Part]:
+            """Parts that are still to do; those known already are done in passing."""
+            while (part := parts.take()) is not None:
+                portion = known.get(tuple(part["key"]))
+                if portion is None:
+                    yield part
+                else:
+                    take_in(portion)
+                    parts.done(part["key"], portion)
+
+        def finish(part: Part, portion: Portion) -> None:
+            take_in(portion)
+            if checkpoint is not None:
+                checkpoint.add(faults, part["key"], portion)
+            parts.done(part["key"], portion)
+            self._look(parts, Portion())
+
+        if jobs == 1:
+            for part in fresh():
+                portion = parts.work(part, lambda so_far: self._is_enough(parts, so_far))
+                if self._is_enough(parts, portion):
+                    take_in(portion)
+                    raise _Enough
+                finish(part, portion)
+        else:
+            self._at_once(parts, faults, jobs, fresh, finish)
+        return calls
+
+    def _at_once(
+        self,
+        parts: Parts,
+        faults: Faults,
+        jobs: int,
+        fresh: Callable[[], Iterator[Part]],
+        finish: Callable[[Part, Portion], None],
+    ) -> None:
+        answers: SimpleQueue[tuple[Part, Any]] = SimpleQueue()
+        setting = (self.subject, self.result.preemptions, faults, self.only)
+        with multiprocess.get_context("fork").Pool(jobs, _begin_worker, setting) as pool:
+            busy = 0
+            while True:
+                for part in fresh():
+                    pool.apply_async(
+                        _work,
+                        (part,),
+                        callback=lambda portion, part=part: answers.put((part, portion)),
+                        error_callback=lambda error, part=part: answers.put((part, error)),
+                    )
+                    busy += 1
+                if not busy:
+                    return
+                while answers.empty():
+                    self._look(parts, Portion())
+                    time.sleep(0.02)
+                part, answer = answers.get()
+                busy -= 1
+                if isinstance(answer, BaseException):
+                    raise answer
+                finish(part, Portion.unpacked(answer))
+
+    def _add(self, faults: Faults, portion: Portion) -> None:
+        self.total.add(portion)
+        for id, witness in portion.witnesses.items():
+            known = self.witnesses.get(id)
+            if known is None or (known[0] == faults and witness.order < known[1].order):
+                self.witnesses[id] = (faults, witness)
+
+    def _look(self, parts: Parts, so_far: Portion) -> None:
+        if self._is_enough(parts, so_far):
+            raise _Enough
+
+    def _is_enough(self, parts: Parts, so_far: Portion) -> bool:
+        """Is the search to end, with this of the part under way?"""
+        schedules = self.total.schedules + so_far.schedules
+        if self.stop_at_first and (self.total.witnesses or so_far.witnesses):
+            return True
+        if self.runs_max is not None and schedules >= self.runs_max:
+            return True
+        if self.stop is None:
+            return False
+        self._tell(so_far)
+        self._estimate(parts)
+        return self.stop(self.result)
+
+    def _estimate(self, parts: Parts) -> None:
+        result = self.result
+        result.share = parts.estimate()
+        if not result.share:
+            return
+        self.estimates[result.schedules] = result.schedules / result.share
+        if len(self.estimates) >= ESTIMATES_MIN:
+            low, _, high = quantiles(self.estimates.values())
+            result.spread = (min(1.0, result.schedules / high), min(1.0, result.schedules / low))
+
+    def _tell(self, so_far: Portion) -> None:
+        result, total = self.result, self.total
+        result.schedules = total.schedules + so_far.schedules
+        result.limit_hit = total.limit_hit or so_far.limit_hit
+        result.probes = total.probes + so_far.probes
+        result.redundant = total.redundant + so_far.redundant
+        if result.preemptions is None:
+            result.classes = total.classes + so_far.classes
+        for id, (faults, witness) in self.witnesses.items():
+            result.findings[id] = witness.turns
+            result.texts[id] = witness.text
+            result.failing[id] = faults
+
+
+def _parts(
+    subject: Subject, preemptions: int | None, faults: Faults, only: str | None
+) -> BoundedParts | AllParts:
+    failing = subject.with_faults(faults)
+    if preemptions is None:
+        return AllParts(failing, faults, only)
+    return BoundedParts(failing, preemptions, faults, only)
+
+
+_WORKER: list[BoundedParts | AllParts] = []
+
+
+def _begin_worker(
+    subject: Subject, preemptions: int | None, faults: Faults, only: str | None
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _WORKER[:] = [_parts(subject, preemptions, faults, only)]
+
+
+def _work(part: Part) -> dict[str, Any]:
+    return _WORKER[0].work(part, lambda so_far: False).packed()
 
 
 def _check_deterministic(subject: Subject) -> None:

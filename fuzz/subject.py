@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import run
 from fuzz.turns import write_down
 from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
+from kstate.machine.machine import Fault
 
 
 class NotDeterministic(Exception):
@@ -53,6 +54,9 @@ class Subject(Protocol):
 
     def run(self, scheduler: Scheduler) -> Ran: ...
 
+    def with_faults(self, faults: tuple[Fault, ...]) -> Subject:
+        """The same, with these calls failing as well."""
+
 
 @dataclass(frozen=True)
 class ProgramSubject:
@@ -68,6 +72,10 @@ class ProgramSubject:
     @property
     def tasks(self) -> int:
         return len(self.program.tasks)
+
+    def with_faults(self, faults: tuple[Fault, ...]) -> ProgramSubject:
+        program = self.program
+        return replace(self, program=replace(program, faults=(*program.faults, *faults)))
 
     def run(self, scheduler: Scheduler) -> Ran:
         outcome = run(self.program, self.kernel, scheduler, Choices())
@@ -90,11 +98,15 @@ class MachineSubject:
 
     setup: Callable[[Machine], Callable[[], object]]
     peek: Callable[[], object] | None = None
+    faults: tuple[Fault, ...] = ()
     kernel_name = ""
     tasks = 0
 
+    def with_faults(self, faults: tuple[Fault, ...]) -> MachineSubject:
+        return replace(self, faults=(*self.faults, *faults))
+
     def run(self, scheduler: Scheduler) -> Ran:
-        machine = Machine(scheduler)
+        machine = Machine(scheduler, faults=self.faults)
         try:
             root = self.setup(machine)
         except Exception as error:

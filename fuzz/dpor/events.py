@@ -19,6 +19,8 @@ of creation, which differs between runs that are otherwise equivalent.
 
 from __future__ import annotations
 
+from typing import Any
+
 from kstate.machine import LOAD, Machine, Point, Task
 from kstate.machine.points import same_word
 
@@ -31,21 +33,26 @@ _BORROWS = frozenset({"borrow_cpu", "return_cpu"})
 
 
 class Step:
-    """One step of one task, done or about to be.
+    """One step of one task, done or about to be. Plain data: it can be sent and kept.
 
-    label: point and operand, which tell it among the steps its task could do next.
-    accesses: what it touches. spawned: tasks it started. joined: tasks whose end it waits for.
-    lender: the task on whose CPU it works, -1 if none. final: it ended the run.
-    results: what it logged, once done.
+    number, name, word: of its point and primitive. waits: it may have to. accesses: what it
+    touches. spawned: tasks it started. joined: tasks whose end it waits for. lender: the task whose
+    CPU it works on, -1 if none. final: it ended the run. results: what it logged, once done.
     """
 
     __slots__ = (
-        "accesses", "final", "joined", "lender", "obj", "point", "results", "spawned", "task",
+        "accesses", "final", "joined", "lender", "name", "number", "obj", "results", "spawned",
+        "task", "waits", "word",
     )  # fmt: skip
 
-    def __init__(self, task: int, point: Point, obj: Object) -> None:
+    def __init__(
+        self, task: int, number: int, name: str, word: str, waits: bool, obj: Object
+    ) -> None:
         self.task = task
-        self.point = point
+        self.number = number
+        self.name = name
+        self.word = word
+        self.waits = waits
         self.obj = obj
         self.accesses: list[tuple[Object, Role]] = []
         self.spawned: tuple[int, ...] = ()
@@ -56,15 +63,41 @@ class Step:
 
     @property
     def label(self) -> tuple[int, Object]:
-        return self.point.number, self.obj
+        """Point and operand, which tell it among the steps its task could do next."""
+        return self.number, self.obj
 
     def __repr__(self) -> str:
-        return f"Step({self.task}, {self.point.primitive}, {self.obj})"
+        return f"Step({self.task}, {self.name}({self.word}), {self.obj})"
 
     def touches(self, thing: Object, how: Role) -> None:
         """It has touched this besides its own object."""
         if (thing, how) not in self.accesses:
             self.accesses.append((thing, how))
+
+    def fresh(self) -> Step:
+        """The same step, in a run in which it may turn out otherwise."""
+        step = Step(self.task, self.number, self.name, self.word, self.waits, self.obj)
+        step.accesses = list(self.accesses)
+        step.joined, step.lender = self.joined, self.lender
+        step.spawned, step.final = self.spawned, self.final
+        return step
+
+    def packed(self) -> list[Any]:
+        """As JSON can hold it."""
+        accesses = [[*thing, how.word, how.store, how.rcu] for thing, how in self.accesses]
+        return [
+            self.task, self.number, self.name, self.word, self.waits, list(self.obj), accesses,
+            list(self.spawned), list(self.joined), self.lender, self.final,
+        ]  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, packed: list[Any]) -> Step:
+        task, number, name, word, waits, obj, accesses, spawned, joined, lender, final = packed
+        step = cls(task, number, name, word, waits, (obj[0], obj[1]))
+        step.accesses = [((by, nth), role(*how)) for by, nth, *how in accesses]
+        step.spawned, step.joined = tuple(spawned), tuple(joined)
+        step.lender, step.final = lender, final
+        return step
 
 
 class Role:
@@ -95,14 +128,16 @@ class Role:
         return not self.word or not other.word or same_word(self.word, other.word)
 
 
-READER, WAITER = Role("rcu", False, "reader"), Role("rcu", False, "waiter")
-_ROLES: dict[tuple[str, bool], Role] = {("rcu", False): READER}
+READER, WAITER = Role("rcu", False, "reader"), Role("rcu", True, "waiter")
+_ROLES = {("rcu", False): READER, ("rcu", True): WAITER}
 
 
-def role(word: str, store: bool) -> Role:
+def role(word: str, store: bool, rcu: str = "") -> Role:
+    """The role of a word; that of RCU is either a reader's or, as a store, a waiter's."""
     found = _ROLES.get((word, store))
     if found is None:
         found = _ROLES[word, store] = Role(word, store)
+    assert found.rcu == rcu or not rcu
     return found
 
 
@@ -120,8 +155,10 @@ def pending(task: Task, names: Names) -> Step:
     point = task.point
     assert point is not None
     primitive = point.primitive
-    step = Step(task.index, point, names.of(task.operand.id))
     name = primitive.name
+    waits = primitive.ready is not None
+    obj = names.of(task.operand.id)
+    step = Step(task.index, point.number, name, primitive.word, waits, obj)
     if name == "join":
         step.joined = tuple(thing.index for thing, _, _ in task.watched)
     elif name == "retry_when_changed":

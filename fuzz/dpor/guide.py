@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role
 from fuzz.subject import NotDeterministic
@@ -33,32 +34,56 @@ class Branch:
     step: Step
     further: list[Branch] = field(default_factory=list)
 
+    def packed(self) -> list[Any]:
+        """As JSON can hold it."""
+        return [self.step.packed(), [branch.packed() for branch in self.further]]
+
+    @classmethod
+    def unpacked(cls, packed: list[Any]) -> Branch:
+        return cls(Step.unpacked(packed[0]), [cls.unpacked(further) for further in packed[1]])
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a part of a search begins: after these tasks have been chosen, with these asleep."""
+
+    tasks: Sequence[int]
+    asleep: dict[int, Step]
+
 
 @dataclass
 class Node:
     """A place on the path where the search chose. step: what was chosen. asleep: what need not be
-    chosen, by task. waiting: other branches to take from here. explored: branches done."""
+    chosen, by task. waiting: other branches to take from here. explored: branches done. taken: done
+    or under way, where parts are."""
 
     step: Step
     asleep: dict[int, Step]
     waiting: list[Branch]
     explored: int = 0
+    taken: int = 0
 
 
 class Guide:
     """Follows `path`, the last of it with the branch below; grows the path by a node a step.
 
-    target: for a probe: stop at the end of the path and say whether that task could run.
+    tasks: for a probe: stop where these have been chosen, and say who could run then.
+    start: of a part of a search; the way `below` leads on from there.
     """
 
     every_step = True
 
     def __init__(
-        self, path: list[Node], below: Sequence[Branch], tasks: Sequence[int] | None = None
+        self,
+        path: list[Node],
+        below: Sequence[Branch],
+        tasks: Sequence[int] | None = None,
+        start: Start | None = None,
     ) -> None:
         self.path = path
         self.below = list(below)
         self.tasks = tasks
+        self.start = start
         self._replayed = len(path) - 1  # the last of the path may be new
         self.begin(Choices())
 
@@ -126,7 +151,11 @@ class Guide:
 
     def _grow(self, runnable: Sequence[Task], current: Task | None) -> Task:
         asleep: dict[int, Step] = {}
-        if self.path:
+        if self.start is not None and self.at < len(self.start.tasks):
+            return self._approach(runnable, self.start.tasks[self.at])
+        if self.start is not None and self.at == len(self.start.tasks):
+            asleep = self.start.asleep
+        elif self.path:
             last = self.path[-1]
             asleep = {
                 task: step
@@ -150,6 +179,14 @@ class Guide:
         self.path.append(Node(self.chosen, asleep, waiting))
         return task
 
+    def _approach(self, runnable: Sequence[Task], index: int) -> Task:
+        task = next((task for task in runnable if task.index == index), None)
+        if task is None:
+            raise NotDeterministic(f"task {index} cannot run at step {self.at + 1} this time")
+        self.chosen = pending(task, self.names)
+        self.path.append(Node(self.chosen, {}, []))
+        return task
+
     def finish(self, machine: Machine, crashed: bool) -> list[Step]:
         """After the run: fill in results; return what tasks would have done next.
 
@@ -171,6 +208,29 @@ class Guide:
 
     def _events(self, machine: Machine) -> list[Event]:
         return list(decode(machine.log))[1:]  # the first is init's begin, which nobody chooses
+
+
+class Follow:
+    """Runs the tasks in this order, a step each; then the default run."""
+
+    every_step = True
+
+    def __init__(self, tasks: Sequence[int]) -> None:
+        self.tasks = tasks
+        self.begin(Choices())
+
+    def begin(self, choices: Choices) -> None:
+        self.at = 0
+
+    def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
+        if self.at == len(self.tasks):
+            return Turn(default_task(runnable, current), 1)
+        index = self.tasks[self.at]
+        self.at += 1
+        task = next((task for task in runnable if task.index == index), None)
+        if task is None:
+            raise NotDeterministic(f"task {index} cannot run at step {self.at} this time")
+        return Turn(task, 1)
 
 
 def _over(task: Task) -> bool:

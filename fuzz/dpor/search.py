@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fuzz.dpor.events import Step, related
-from fuzz.dpor.guide import Branch, Guide, Node, Stop
+from fuzz.dpor.guide import Branch, Guide, Node, Start, Stop
 from fuzz.dpor.trace import Trace
 from fuzz.locklog import ACTIONS, DROP, TAKE, WAIT
 from fuzz.subject import Ran, Subject
@@ -45,43 +45,56 @@ class Counts:
 
 @dataclass
 class Search:
-    """One search. Iterate `runs()`; each is of another class."""
+    """One search. Iterate `runs()`; each is of another class.
+
+    start, below: only the part of it that begins there and goes on this way. `elsewhere` are then
+    ways to go from places on the path before it, (place, steps): not this part's to take."""
 
     subject: Subject
+    start: Start | None = None
+    below: list[Branch] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     trace: Trace = field(default_factory=Trace)
+    elsewhere: list[tuple[int, list[Step]]] = field(default_factory=list)
     _path: list[Node] = field(default_factory=list)
     _could: dict[object, bool] = field(default_factory=dict)
+    _told: set[object] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._before = len(self.start.tasks) + 1 if self.start is not None else 0
 
     def runs(self) -> Iterator[Ran]:
-        below: list[Branch] = []
-        while True:
-            kept = max(0, len(self._path) - 1)  # the last step is another one than in the last run
-            guide = Guide(self._path, below)
-            ran = self.subject.run(guide)
-            waiting = guide.finish(ran.machine, ran.crashed)
-            blocked = isinstance(ran.machine.ending, Stop)
-            steps = [node.step for node in self._path[kept:]]
-            self.trace.become(kept, steps, () if blocked else waiting)
-            if blocked:
-                self.counts.redundant += 1
-            else:
-                self.counts.schedules += 1
+        below: list[Branch] | None = self.below
+        while below is not None:
+            ran = self._run(below)
+            if ran is not None:
                 yield ran
             self._races(self.trace)
-            following = self._backtrack()
-            if following is None:
-                self.counts.share = 1.0
-                return
-            below = following
+            below = self._backtrack()
+        self.counts.share = 1.0
+
+    def _run(self, below: list[Branch]) -> Ran | None:
+        """Run the path and what is below it. None: given up, nothing new is that way."""
+        kept = max(0, len(self._path) - 1)  # the last step is another one than in the last run
+        guide = Guide(self._path, below, start=self.start)
+        ran = self.subject.run(guide)
+        waiting = guide.finish(ran.machine, ran.crashed)
+        blocked = isinstance(ran.machine.ending, Stop)
+        steps = [node.step for node in self._path[kept:]]
+        self.trace.become(kept, steps, () if blocked else waiting)
+        if blocked:
+            self.counts.redundant += 1
+            return None
+        self.counts.schedules += 1
+        return ran
 
     def estimate(self) -> float:
         """The part of the tree explored, as far as the tree is known: Knuth's estimate."""
         if self.counts.share == 1.0:
             return 1.0
         share, weight = 0.0, 1.0
-        for node in self._path:
-            ways = node.explored + 1 + len(node.waiting)
+        for node in self._path[self._before :]:
+            ways = max(node.explored, node.taken) + 1 + len(node.waiting)
             share += weight * node.explored / ways
             weight /= ways
         return share
@@ -89,7 +102,7 @@ class Search:
     def _backtrack(self) -> list[Branch] | None:
         """Leave the last place with a branch left for it. Returns the branch, None at the end."""
         path = self._path
-        while path:
+        while len(path) > self._before:
             node = path.pop()
             if node.waiting:
                 asleep = {**node.asleep, node.step.task: node.step}
@@ -98,10 +111,39 @@ class Search:
                 return branch.further
         return None
 
+    # ---- in parts --------------------------------------------------------------------------------
+
+    def begin(self) -> Ran:
+        """The first run. Each way to leave its path is a part: see `take`."""
+        ran = self._run([])
+        assert ran is not None
+        self._races(self.trace)
+        return ran
+
+    def take(self) -> tuple[Start, Branch] | None:
+        """A part that nobody has taken yet, the one that leaves the path last."""
+        for at in range(len(self._path) - 1, -1, -1):
+            node = self._path[at]
+            if node.waiting:
+                branch = node.waiting.pop(0)
+                asleep = {**node.asleep, node.step.task: node.step}
+                node.asleep[branch.step.task] = branch.step  # all that begins so is in that part
+                node.taken += 1
+                return Start([node.step.task for node in self._path[:at]], asleep), branch
+        return None
+
+    def done(self, at: int, elsewhere: list[tuple[int, list[Step]]]) -> None:
+        """A part that left the path at this place is done, and knows of ways that are not its own:
+        more parts, where no other covers them."""
+        self._path[at].explored += 1
+        for place, way in elsewhere:
+            self._insert(place, way)
+
     # ---- races -------------------------------------------------------------------------------
 
     def _races(self, trace: Trace) -> None:
-        for number in range(len(trace.steps) + len(trace.waiting)):
+        first = max(0, self._before - 1)  # what is before is in a race with nothing before it
+        for number in range(first, len(trace.steps) + len(trace.waiting)):
             step, rivals = trace.rivals_of(number)
             passed: list[int] = []
             for rival in rivals:
@@ -110,10 +152,16 @@ class Search:
                 between = [trace.steps[at] for at in trace.after(rival) if at != number]
                 if self._could_run(trace, rival, between, step):
                     passed.append(rival)
-                    self._insert(rival, [*between, _fresh(step)])
+                    self._insert(rival, [*between, step.fresh()])
 
     def _insert(self, at: int, way: list[Step]) -> None:
         """See to it that from this place on the path a run goes this way."""
+        if at < self._before:
+            key = (at, tuple((step.task, step.label) for step in way))
+            if key not in self._told:
+                self._told.add(key)
+                self.elsewhere.append((at, way))
+            return
         node = self._path[at]
         if any(_may_begin(step, way) for step in node.asleep.values()):
             return
@@ -138,14 +186,13 @@ class Search:
             if other.task == step.task or related(other, step)
         ]
         lent = sum(
-            1 if other.point.primitive.name == "borrow_cpu" else -1
+            1 if other.name == "borrow_cpu" else -1
             for other in history
             if other.lender == step.task
         )
-        primitive = step.point.primitive
-        if lent or primitive.ready is None:
+        if lent or not step.waits:
             return not lent
-        if primitive.name in _PLAIN:
+        if step.name in _PLAIN:
             return not _held(history, step)
         key = (
             step.task,
@@ -167,9 +214,9 @@ def _held(history: list[Step], step: Step) -> bool:
     """Is the lock that this step takes held after these steps?"""
     held = False
     for other in history:
-        action = ACTIONS.get(other.point.primitive.name)
+        action = ACTIONS.get(other.name)
         if other.obj == step.obj and action is not None:
-            if other.point.primitive.word != step.point.primitive.word:
+            if other.word != step.word:
                 continue
             if action.act == DROP:
                 held = False
@@ -178,15 +225,6 @@ def _held(history: list[Step], step: Step) -> bool:
             else:
                 assert action.act in (TAKE, WAIT)
     return held
-
-
-def _fresh(step: Step) -> Step:
-    """The same step, in a run in which it may turn out otherwise."""
-    fresh = Step(step.task, step.point, step.obj)
-    fresh.accesses = list(step.accesses)
-    fresh.joined, fresh.lender = step.joined, step.lender
-    fresh.spawned, fresh.final = step.spawned, step.final
-    return fresh
 
 
 def _may_begin(step: Step, way: list[Step]) -> bool:

@@ -82,7 +82,7 @@ class Trace:
         mine.append(number)
         for started in step.spawned:
             self._starts[started] = number
-        if step.point.primitive.name == "end":
+        if step.name == "end":
             self._ends[task] = number
         if step.lender >= 0 or step.final:
             self._odd.append(number)
@@ -133,3 +133,25 @@ class Trace:
             for task in tasks
             for at in self._by_task[task]
         )
+
+    def least(self) -> list[int]:
+        """The tasks, a step each, of the equivalent run that is the default run as far as it goes:
+        stay on a task while its next step may come, else the lowest that may."""
+        todo = {task: list(reversed(mine)) for task, mine in sorted(self._by_task.items())}
+        done = dict.fromkeys(todo, 0)
+        order: list[int] = []
+
+        def may_come(task: int) -> bool:
+            if not todo[task]:
+                return False
+            clock = self.clocks[todo[task][-1]]
+            return all(done[other] >= time - (other == task) for other, time in clock.items())
+
+        current = next(iter(todo), 0)
+        for _ in self.steps:
+            if not may_come(current):
+                current = next(task for task in todo if may_come(task))
+            todo[current].pop()
+            done[current] += 1
+            order.append(current)
+        return order

@@ -467,6 +467,15 @@ class Machine:
             self.faults_taken.append((task, kind, count))
         return fails
 
+    @property
+    def fault_calls(self) -> list[Fault]:
+        """All calls of `fault` so far, taken or not."""
+        return [
+            (task, kind, number)
+            for (task, kind), count in self._fault_calls.items()
+            for number in range(1, count + 1)
+        ]
+
     def trace_hash(self) -> str:
         """SHA-256 over (task, point, operand, result) of every step so far."""
         # One call that takes them all: array("q", log) converts them one by one, 9 times slower.

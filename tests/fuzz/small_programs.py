@@ -206,6 +206,10 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         lambda w: fetch_add(w.y, 1),
     ),
     "findings": (_bug, _warn, _assert),
+    "fault": (
+        lambda w: store(w.x, 7) if w.m.fault("first") else load(w.y),
+        lambda w: fetch_add(w.y, 4) if w.m.fault("second") else store(w.y, 0),
+    ),
 }
 
 
@@ -220,10 +224,14 @@ def observed(ran: Ran) -> object:
     return tasks, state, tuple(sorted(ran.findings))
 
 
-def small_program(seed: int, steps_max: int) -> tuple[MachineSubject, frozenset[str]]:
-    """A random program, with the kinds of action in it."""
+def small_program(
+    seed: int, steps_max: int, kind: str | None = None
+) -> tuple[MachineSubject, frozenset[str]]:
+    """A random program, with the kinds of action in it; of one kind, another and words."""
     rng = Random(seed)
     kinds = [*rng.sample(sorted(ACTIONS), 2), "word"]
+    if kind is not None:
+        kinds[0] = kind
     tasks: list[list[Action]] = [[] for _ in range(rng.choice((2, 2, 3)))]
     used = set()
     for task in tasks:

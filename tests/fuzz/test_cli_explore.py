@@ -30,7 +30,7 @@ def test_verdicts_and_exit_statuses() -> None:
     assert shown.returncode == 1
     assert record["verdict"] == "refuted"
     assert record["bound"] == {"preemptions": None, "faults": 0, "steps": 20000}
-    assert record["schedules"] == record["classes"] == 14
+    assert record["schedules"] == record["classes"] == 26
     assert [finding["id"] for finding in record["findings"]] == ["bug-newpage-trylock"]
     assert record["findings"][0]["turns"]
     absent = explore(RACES / "7a.prog", "--kernel", "v4.4")
