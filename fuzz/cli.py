@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,16 +28,19 @@ from fuzz.campaign.workers import run_workers
 from fuzz.corpus import TEXT_ROWS, Race, program_files, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
 from fuzz.datarace import DataRace, spell, watched_data_races
+from fuzz.explore import explore
 from fuzz.findings import FINDINGS, title
-from fuzz.minimise import minimise
+from fuzz.minimise import minimise, minimise_turns
 from fuzz.pairs import measure
-from fuzz.prog.prog import ProgError, Program
-from fuzz.prog.text import print_program
+from fuzz.prog.prog import ProgError, Program, TurnSpec
+from fuzz.prog.text import parse_turns, print_program, print_turns
 from fuzz.replay import Replayed, replay_file, trace_lines
-from fuzz.report.diagram import diagram
-from fuzz.run import Outcome, profile, run
+from fuzz.report.diagram import diagram, machine_diagram
+from fuzz.run import Outcome, run
 from fuzz.sample import Sample, expected_runs, sample, table, wilson
-from fuzz.schedulers import SAMPLERS, Profile, expand, make_scheduler
+from fuzz.schedulers import SAMPLERS, Default, Profile, Replay, expand, make_scheduler, profile_of
+from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, SetupError, Subject
+from fuzz.userfile import BadFile, is_user_program, user_program
 from fuzz.version import model_hash, package_version
 from kstate.machine import ModelError, points_met
 from kstate.machine.points import point_by_number
@@ -44,6 +48,7 @@ from kstate.patches import TABLE, SpecError, parse_spec
 from kstate.syscalls import OPERATIONS
 
 PROGRESS_EVERY_S = 2.0
+SHOW_RUNS_MAX = 20_000  # to find a run of a user's program that shows something
 OK, SHOWN, USAGE, OURS, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 KERNEL_HELP = (
     "Kernel spec: v4.3 or v4.4, then +item or -item. Modelled in this version: "
@@ -84,6 +89,29 @@ def kernel_option(default: str | None = None) -> Callable[[Command], Command]:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+def user_subject(name: str) -> MachineSubject:
+    """Of FILE.py:function."""
+    try:
+        return user_program(name)
+    except BadFile as error:
+        raise UserError(str(error)) from None
+
+
+@contextmanager
+def user_errors(name: str) -> Iterator[None]:
+    """What a user's program can do wrong that is no finding."""
+    try:
+        yield
+    except (SetupError, NotDeterministic) as error:
+        kind = "not deterministic: " if isinstance(error, NotDeterministic) else ""
+        raise UserError(f"{name}: {kind}{error}") from None
+
+
+def no_kernel(name: str, kernel: str | None) -> None:
+    if kernel is not None:
+        raise UserError(f"{name}: --kernel is for .prog files: this program has no kernel")
 
 
 def load(path: Path) -> Program:
@@ -386,25 +414,54 @@ def _findings(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+schedule_option = click.option(
+    "--schedule",
+    "schedule_file",
+    type=click.Path(path_type=Path),
+    help="For FILE.py:function: a file with the turns, as minimize writes it. Without: the least "
+    "run found that shows anything.",
+)
+subject_argument = click.argument("file", metavar="FILE")
+
+
 @cli.command("show")
-@file_argument
+@subject_argument
 @kernel_option()
+@schedule_option
 @json_option
-def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
+def show_command(file: str, kernel: str | None, schedule_file: Path | None, as_json: bool) -> int:
     """Draw a run the way the thread draws races: a column per CPU, time downwards.
+
+    FILE is a .prog, or FILE.py:function, a program of your own (see fuzz/MACHINE.md).
 
     \b
     Example:  kfuzz show corpus/races/2b-i-munlock.prog
+              kfuzz show mine.py:lost_update
     """
-    text, outcome = diagram(load(file), kernel)
+    if is_user_program(file):
+        no_kernel(file, kernel)
+        subject = user_subject(file)
+        with user_errors(file):
+            turns = _turns(schedule_file) if schedule_file else _shown_by(subject, None)[0]
+            text, ran = machine_diagram(subject, turns, file)
+        findings = [
+            {"id": id, "title": title(id), "text": said, "where": file, "objects": []}
+            for id, said in ran.findings.items()
+        ]
+        outcome_name, spec = ran.outcome, None
+    else:
+        if schedule_file is not None:
+            raise UserError(f"{file}: --schedule is for FILE.py:function: a .prog has its own")
+        text, outcome = diagram(load(Path(file)), kernel)
+        findings, outcome_name, spec = _findings(outcome), outcome.outcome, outcome.kernel
     if as_json:
         emit(
             {
-                "file": str(file),
-                "kernel": outcome.kernel,
+                "file": file,
+                "kernel": spec,
                 "diagram": text,
-                "outcome": outcome.outcome,
-                "findings": _findings(outcome),
+                "outcome": outcome_name,
+                "findings": findings,
             }
         )
     else:
@@ -412,11 +469,38 @@ def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
     return OK
 
 
+def _turns(path: Path) -> tuple[TurnSpec, ...]:
+    try:
+        return parse_turns(path.read_text("utf-8"))
+    except ProgError as error:
+        raise UserError(error.at(str(path))) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not text") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _shown_by(subject: MachineSubject, only: str | None) -> tuple[tuple[TurnSpec, ...], str | None]:
+    """The turns of a run with few preemptions that shows something, and what; else of the default
+    run, and None."""
+    for preemptions in (0, 1, 2, None):
+        found = explore(
+            subject,
+            preemptions=preemptions,
+            only=only,
+            stop_at_first=True,
+            runs_max=SHOW_RUNS_MAX,
+        )
+        for id, turns in found.findings.items():
+            return turns, id
+    return (), None
+
+
 # ---- sample, minimize, fmt -----------------------------------------------------------------------
 
 
 @cli.command("sample")
-@file_argument
+@subject_argument
 @click.option(
     "--scheduler",
     required=True,
@@ -430,7 +514,7 @@ def show_command(file: Path, kernel: str | None, as_json: bool) -> int:
 @click.option("--ignore", multiple=True, metavar="ID", help="This finding does not count.")
 @json_option
 def sample_command(
-    file: Path,
+    file: str,
     scheduler: str,
     runs_count: int,
     kernel: str | None,
@@ -441,19 +525,26 @@ def sample_command(
 ) -> int:
     """How often does a scheduler hit? With 95 % (Wilson) intervals; `all` compares them.
 
-    Exit 0: never, which proves nothing. 1: it did.
+    FILE is a .prog or FILE.py:function. Exit 0: never, which proves nothing. 1: it did.
 
     \b
     Example:  kfuzz sample corpus/races/2b-i-munlock.prog --scheduler all --runs 1000
     """
-    known_ids((*only, *ignore))
-    program = load(file)
+    subject: Subject
+    if is_user_program(file):
+        no_kernel(file, kernel)
+        subject = user_subject(file)
+    else:
+        known_ids((*only, *ignore))
+        program = load(Path(file)).bare()
+        subject = ProgramSubject(program, parse_spec(kernel or program.kernel).text)
     names = SAMPLERS if scheduler == "all" else (scheduler,)
     profiled: list[Profile] = []
 
     def known() -> Profile:
         if not profiled:
-            profiled.append(profile(program.bare(), kernel))
+            with user_errors(file):
+                profiled.append(profile_of(subject.run(Default()).machine))
         return profiled[0]
 
     try:
@@ -467,8 +558,8 @@ def sample_command(
         for name, spelling in zip(names, spellings, strict=True):
             started = time.monotonic()
             result = sample(
-                program,
-                kernel,
+                subject,
+                None,
                 spelling,
                 runs_count,
                 seed,
@@ -481,7 +572,7 @@ def sample_command(
                 emit(_sampled(*done[-1][1:]))
     finally:  # Ctrl-C: what is complete is told
         if not as_json:
-            _sample_table(done)
+            _sample_table(file, done)
     return SHOWN if any(result.hits for _, result, _ in done) else OK
 
 
@@ -522,11 +613,11 @@ def _sampled(result: Sample, seconds: float) -> dict[str, Any]:
     }
 
 
-def _sample_table(done: list[tuple[str, Sample, float]]) -> None:
+def _sample_table(file: str, done: list[tuple[str, Sample, float]]) -> None:
     """A table for each finding, a line for each scheduler; then what each one costs."""
     if not done:
         return
-    click.echo(f"on {done[0][1].kernel}, probability of a hit in one run, 95 % intervals")
+    click.echo(f"on {done[0][1].kernel or file}, probability of a hit in one run, 95 % intervals")
     ids = sorted({id for _, result, _ in done for id in result.findings})
     for id in ids or ["anything"]:
         click.echo(f"\n{id}")
@@ -542,19 +633,72 @@ def _sample_table(done: list[tuple[str, Sample, float]]) -> None:
 
 
 @cli.command("minimize")
-@file_argument
+@subject_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here, not to stdout.")
 @click.option("--only", metavar="ID", help="The finding to keep; by default the first one shown.")
 @kernel_option()
+@schedule_option
 @json_option
 def minimize_command(
-    file: Path, output: Path | None, only: str | None, kernel: str | None, as_json: bool
+    file: str,
+    output: Path | None,
+    only: str | None,
+    kernel: str | None,
+    schedule_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Make a reproducer smaller: operations, tasks, turns, machine.
 
+    Of FILE.py:function just the turns: none that is left can be left out.
+
     \b
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
+              kfuzz minimize mine.py:lost_update -o turns
     """
+    if is_user_program(file):
+        no_kernel(file, kernel)
+        with user_errors(file):
+            id, text, runs, what = _minimise_turns(user_subject(file), file, only, schedule_file)
+    else:
+        if schedule_file is not None:
+            raise UserError(f"{file}: --schedule is for FILE.py:function: a .prog has its own")
+        id, text, runs, what = _minimise_program(Path(file), only, kernel)
+    if output is not None:
+        try:
+            write_atomically(output, text)
+        except OSError as error:
+            raise UserError(f"{output}: {error.strerror}") from None
+    if as_json:
+        emit({"file": file, "id": id, "runs": runs, "program": text})
+    elif output is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"{output}: {id} with {what}, after {runs} runs")
+    return OK
+
+
+def _minimise_turns(
+    subject: MachineSubject, file: str, only: str | None, schedule_file: Path | None
+) -> tuple[str, str, int, str]:
+    """(finding, text, runs, how much is left)."""
+    if schedule_file is not None:
+        turns = _turns(schedule_file)
+        shown = list(subject.run(Replay(turns)).findings)
+        id = only or (shown[0] if shown else None)
+    else:
+        turns, id = _shown_by(subject, only)
+    if id is None:
+        raise UserError(f"{file}: no run is known that shows {only or 'anything'}")
+    minimal = minimise_turns(subject, turns, id)
+    if minimal is None:
+        raise UserError(f"{schedule_file}: does not show {id}")
+    least, runs = minimal
+    return id, print_turns(least), runs, f"{len(least)} turns"
+
+
+def _minimise_program(
+    file: Path, only: str | None, kernel: str | None
+) -> tuple[str, str, int, str]:
     known_ids([only] if only else [])
     program = load(file)
     if kernel is not None:
@@ -566,22 +710,9 @@ def minimize_command(
     minimal = minimise(program, id)
     if minimal is None:
         raise UserError(f"{file}: does not show {id} on {outcome.kernel}")
-    text = print_program(minimal.program)
-    if output is not None:
-        try:
-            write_atomically(output, text)
-        except OSError as error:
-            raise UserError(f"{output}: {error.strerror}") from None
-    if as_json:
-        emit({"file": str(file), "id": id, "runs": minimal.runs, "program": text})
-    elif output is None:
-        click.echo(text, nl=False)
-    else:
-        click.echo(
-            f"{output}: {id} with {minimal.program.operations_count()} operations, "
-            f"{len(minimal.program.schedule or ())} turns, after {minimal.runs} runs"
-        )
-    return OK
+    operations = minimal.program.operations_count()
+    what = f"{operations} operations, {len(minimal.program.schedule or ())} turns"
+    return id, print_program(minimal.program), minimal.runs, what
 
 
 @cli.command("fmt")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -29,11 +27,15 @@ from fuzz.cli import (
     kernel_option,
     known_ids,
     load,
+    no_kernel,
+    user_errors,
+    user_subject,
 )
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
 from fuzz.findings import title
 from fuzz.prog.text import print_program, print_turn
-from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, SetupError, Subject
+from fuzz.subject import ProgramSubject, Subject
+from fuzz.userfile import is_user_program
 
 UNDETERMINED = 3
 PROGRESS_EVERY_S = 2.0
@@ -99,7 +101,7 @@ def explore_command(
     subject = _subject(file, preemptions, kernel, only)
     kept = _checkpoint(checkpoint, file, subject, [preemptions, faults, only])
     watch = _Watch(time_s)
-    with _signals(watch):
+    with _signals(watch), user_errors(file):
         try:
             result = explore(
                 subject,
@@ -110,10 +112,6 @@ def explore_command(
                 checkpoint=kept,
                 stop=watch,
             )
-        except NotDeterministic as error:
-            raise UserError(f"{file}: not deterministic: {error}") from None
-        except SetupError as error:
-            raise UserError(f"{file}: {error}") from None
         finally:
             if kept is not None:
                 kept.close()
@@ -195,41 +193,14 @@ def _signals(watch: _Watch) -> Iterator[None]:
 
 
 def _subject(file: str, preemptions: int | None, kernel: str | None, only: str | None) -> Subject:
-    path, colon, function = file.rpartition(":")
-    if colon and path.endswith(".py"):
-        if kernel is not None:
-            raise UserError(f"{file}: --kernel is for .prog files: this program has no kernel")
-        return MachineSubject(_load_function(Path(path), function))
-    if file.endswith(".py"):
-        raise UserError(f"{file}: which function? {file}:NAME")
+    if is_user_program(file):
+        no_kernel(file, kernel)
+        return user_subject(file)
     known_ids([only] if only else [])
     program = load(Path(file))
     if program.yield_at and preemptions is None:
         raise UserError(f"{file}: it has yield-at; then only --preemptions N can be searched")
     return ProgramSubject(program.bare(), kernel)
-
-
-def _load_function(path: Path, name: str) -> Any:
-    """A function of a user's file."""
-    if not path.is_file():
-        raise UserError(f"{path}: No such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        line = last.lineno if last.filename == str(path) else 1
-        if isinstance(error, SyntaxError):
-            line = error.lineno or 1
-        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"{path}: no function {name!r} in it")
-    return function
 
 
 def _print(result: Exploration) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome
-from kstate.machine import Report, dependent
+from kstate.machine import Machine, Report, dependent
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,9 @@ class Conflict:
     object: str
 
 
-def conflict_of(outcome: Outcome) -> Conflict | None:
+def conflict_of(machine: Machine) -> Conflict | None:
     """The conflict of the last preemption that has one: what the task it left did next on a word,
     and what another task did to that word in between. None without a cross-task conflict."""
-    machine = outcome.machine
     events = list(machine.events())
     for switch in reversed(machine.switches):
         if not switch.preempted or switch.left == 0 or switch.point is None:
@@ -50,7 +49,7 @@ def conflict_of(outcome: Outcome) -> Conflict | None:
 
 def key(program: Program, outcome: Outcome, finding: Report) -> str:
     """sha8: what makes two reproducers of one finding the same crash."""
-    conflict = conflict_of(outcome)
+    conflict = conflict_of(outcome.machine)
     if conflict is not None:
         parts = [finding.id, *sorted((conflict.late, conflict.early))]
     else:

@@ -14,6 +14,8 @@ from fuzz.explore import schedules
 from fuzz.prog.prog import FOR, Expect, Op, Program, TurnSpec
 from fuzz.prog.text import print_program
 from fuzz.run import Outcome, run
+from fuzz.schedulers.replay import Replay
+from fuzz.subject import Subject
 from fuzz.turns import preemptions, write_down
 from kstate.boot import MachineSize
 from kstate.syscalls import COUNT, OPERATIONS, PAGE, SLOT, SLOT_PAGES, SLOT_STRIDE
@@ -104,6 +106,34 @@ def minimise(
                 improved = True
     expect = Expect(best.kernel, id)
     return Minimal(replace(best, expects=(expect,)), outcome, search.runs)
+
+
+def minimise_turns(
+    subject: Subject, turns: tuple[TurnSpec, ...], id: str
+) -> tuple[tuple[TurnSpec, ...], int] | None:
+    """Turns of which none can be left out: without any one the run does not show `id`.
+
+    Returns: them, and the number of runs; None if these turns do not show it."""
+    runs = 0
+
+    def shows(candidate: tuple[TurnSpec, ...]) -> tuple[TurnSpec, ...] | None:
+        nonlocal runs
+        runs += 1
+        ran = subject.run(Replay(candidate))
+        return ran.turns() if id in ran.findings else None
+
+    best = shows(turns)
+    if best is None:
+        return None
+    improved = True
+    while improved:
+        improved = False
+        for at in range(len(best) - 1, -1, -1):
+            found = shows(best[:at] + best[at + 1 :])
+            if found is not None and len(found) < len(best):
+                best, improved = found, True
+                break
+    return best, runs
 
 
 def size(program: Program, outcome: Outcome) -> tuple[int, ...]:

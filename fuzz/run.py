@@ -117,7 +117,7 @@ def run(
     diverged = scheduler.finish() if isinstance(scheduler, Replay) else None
     steps = machine.steps
     return Outcome(
-        outcome=_outcome(ending, findings),
+        outcome=outcome_of(ending, bool(findings)),
         findings=findings,
         steps=steps,
         competing_steps=(competed[1] if ending is None else steps) - competed[0],
@@ -167,11 +167,12 @@ def _findings(k: Kernel, asked: Sequence[Oracle], ending: Ending | None) -> tupl
     return tuple(by_id.values())
 
 
-def _outcome(ending: Ending | None, findings: tuple[Report, ...]) -> str:
+def outcome_of(ending: Ending | None, shows: bool) -> str:
+    """The outcome of a run that ended so and shows something, or nothing."""
     if isinstance(ending, StepLimit):
         return STEP_LIMIT
     if isinstance(ending, Deadlock):
         return DEADLOCK
     if isinstance(ending, KernelBug):
         return BUG
-    return FINDING if findings else CLEAN
+    return FINDING if shows else CLEAN

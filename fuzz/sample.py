@@ -11,8 +11,9 @@ from math import ceil, sqrt
 from random import Random
 
 from fuzz.prog.prog import Program
-from fuzz.run import profile, run
+from fuzz.run import profile
 from fuzz.schedulers import SAMPLERS, expand, make_scheduler
+from fuzz.subject import ProgramSubject, Subject
 from kstate.machine import Choices
 from kstate.patches import parse_spec
 
@@ -41,7 +42,7 @@ class Sample:
 
 
 def sample(
-    program: Program,
+    program: Program | Subject,
     kernel: str | None,
     scheduler: str,
     runs_count: int,
@@ -53,13 +54,15 @@ def sample(
 ) -> Sample:
     """Run a program `runs_count` times. scheduler: an expanded spelling. progress: told the number
     of runs now and then."""
-    bare = program.bare()
-    result = Sample(parse_spec(kernel or program.kernel).text, scheduler, runs_count)
+    subject = program
+    if isinstance(subject, Program):
+        subject = ProgramSubject(subject.bare(), parse_spec(kernel or subject.kernel).text)
+    result = Sample(subject.kernel_name, scheduler, runs_count)
     sampler = make_scheduler(scheduler)
     for number in range(1, runs_count + 1):
-        outcome = run(bare, kernel, sampler, sampled_choices(seed, number))
-        result.steps += outcome.steps
-        ids = {id for id in outcome.ids if id not in ignore and (not only or id in only)}
+        ran = subject.run(sampler, sampled_choices(seed, number))
+        result.steps += ran.machine.steps
+        ids = {id for id in ran.findings if id not in ignore and (not only or id in only)}
         for id in sorted(ids):
             result.findings[id] = result.findings.get(id, 0) + 1
         if ids:

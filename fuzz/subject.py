@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Protocol
 
 from fuzz.prog.prog import Program, TurnSpec
-from fuzz.run import run
+from fuzz.run import BUG, outcome_of, run
 from fuzz.turns import write_down
 from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
-from kstate.machine.machine import Fault
+from kstate.machine.machine import Fault, Observer
 
 
 class NotDeterministic(Exception):
@@ -37,6 +37,13 @@ class Ran:
     def limit_hit(self) -> bool:
         return isinstance(self.machine.ending, StepLimit)
 
+    @property
+    def outcome(self) -> str:
+        """clean | finding | bug | deadlock | step-limit; an exception ends a run as a BUG does."""
+        if self.crashed:
+            return BUG
+        return outcome_of(self.machine.ending, bool(self.findings))
+
     def turns(self) -> tuple[TurnSpec, ...]:
         """Its schedule, to replay."""
         return write_down(self)
@@ -52,7 +59,13 @@ class Subject(Protocol):
     @property
     def tasks(self) -> int: ...
 
-    def run(self, scheduler: Scheduler) -> Ran: ...
+    def run(
+        self,
+        scheduler: Scheduler,
+        choices: Choices | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> Ran: ...
 
     def with_faults(self, faults: tuple[Fault, ...]) -> Subject:
         """The same, with these calls failing as well."""
@@ -77,8 +90,16 @@ class ProgramSubject:
         program = self.program
         return replace(self, program=replace(program, faults=(*program.faults, *faults)))
 
-    def run(self, scheduler: Scheduler) -> Ran:
-        outcome = run(self.program, self.kernel, scheduler, Choices())
+    def run(
+        self,
+        scheduler: Scheduler,
+        choices: Choices | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> Ran:
+        outcome = run(
+            self.program, self.kernel, scheduler, choices or Choices(), observers=observers
+        )
         ending = outcome.machine.ending
         return Ran(
             outcome.machine,
@@ -105,8 +126,14 @@ class MachineSubject:
     def with_faults(self, faults: tuple[Fault, ...]) -> MachineSubject:
         return replace(self, faults=(*self.faults, *faults))
 
-    def run(self, scheduler: Scheduler) -> Ran:
-        machine = Machine(scheduler, faults=self.faults)
+    def run(
+        self,
+        scheduler: Scheduler,
+        choices: Choices | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> Ran:
+        machine = Machine(scheduler, choices, faults=self.faults, observers=observers)
         try:
             root = self.setup(machine)
         except Exception as error:

@@ -187,6 +187,27 @@ def parse(source: str | bytes) -> Program:
     return _Parser(text).program()
 
 
+USER_TASKS_MAX = 1000
+
+
+def parse_turns(source: str) -> tuple[TurnSpec, ...]:
+    """The turns of a `schedule:` that stands alone, for programs that are no kernel's.
+
+    Raises:
+        ProgError: with line and column of what is wrong.
+    """
+    parser = _Parser(source)
+    turns = parser.turns(USER_TASKS_MAX)
+    if turns is None:
+        raise ProgError("expected 'schedule:'", 1, 1)
+    parser.end()
+    return turns
+
+
+def print_turns(turns: Sequence[TurnSpec]) -> str:
+    return "schedule:\n" + "".join(f"  {print_turn(turn)}\n" for turn in turns)
+
+
 class _Parser:
     """Reads significant lines in their fixed order, remembering comments on the way."""
 
@@ -225,18 +246,21 @@ class _Parser:
         if self._is("yield-at:"):
             yield_at = tuple(self._field("yield-at")[0].split())
         faults = self._faults()
-        schedule = self._schedule(len(tasks))
+        schedule = self.turns(len(tasks))
         choices = self._choices() if schedule is None else None
         expects = []
         while self._is("expect "):
             expects.append(self._expect())
-        extra = self._peek()
-        if extra is not None:
-            raise ProgError(f"unexpected {_first_word(extra.text)!r}", extra.number, extra.column)
+        self.end()
         program = Program(
             spec, size, init, tuple(tasks), yield_at, faults, schedule, choices, tuple(expects)
         )
         return replace(program, comments=tuple(self.comments))
+
+    def end(self) -> None:
+        extra = self._peek()
+        if extra is not None:
+            raise ProgError(f"unexpected {_first_word(extra.text)!r}", extra.number, extra.column)
 
     # -- lines
 
@@ -353,7 +377,7 @@ class _Parser:
             faults.append((match[1], match[2], int(match[3])))
         return tuple(faults)
 
-    def _schedule(self, tasks_count: int) -> tuple[TurnSpec, ...] | None:
+    def turns(self, tasks_count: int) -> tuple[TurnSpec, ...] | None:
         if not self._is("schedule:"):
             return None
         self._field("schedule")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fuzz.conflict import conflict_of
 from fuzz.findings import FINDINGS
 from fuzz.oracles import ALL_ORACLES
-from fuzz.prog.prog import Program
+from fuzz.prog.prog import Op, Program, TurnSpec
 from fuzz.prog.text import print_op
 from fuzz.run import Outcome, run
+from fuzz.schedulers.replay import Diverged, Replay
+from fuzz.subject import MachineSubject, Ran
 from kstate.flags import VM_LOCKED
-from kstate.machine import LOAD, Operand, Point, Switch, Task
+from kstate.machine import LOAD, Machine, Operand, Point, Report, Switch, Task, Word
 from kstate.machine.callers import call_chain
 
 MODEL_FILES = ("/kstate/mm/", "/kstate/pool.py", "/kstate/syscalls.py")
@@ -20,6 +22,17 @@ HIDDEN = ("call", "access")
 # Words whose every use would be drawn and seldom decides anything.
 _BORING = ("ptl", "lru_lock", "tree_lock", "rcu", "pagevec", "lru", "refcount", "free_list")
 COLUMN_MIN, COLUMN_MAX = 36, 56
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A run to draw. heading: lines above it. ops: of each task, if it has operations."""
+
+    machine: Machine
+    findings: tuple[Report, ...]
+    heading: tuple[str, ...]
+    ops: tuple[tuple[Op, ...], ...] = ()
+    diverged: Diverged | None = None
 
 
 @dataclass
@@ -51,8 +64,41 @@ def diagram(program: Program, kernel: str | None = None) -> tuple[str, Outcome]:
     for step in competing:
         end = step.log_at + 2 + step.point.primitive.results
         step.results = tuple(log[step.log_at + 2 : end])
-    _choose(competing, outcome)
-    return "\n".join(_draw(program, competing, outcome)) + "\n", outcome
+    scene = _Scene(
+        outcome.machine,
+        outcome.findings,
+        (f"kernel {outcome.kernel}", *(f"  before: {print_op(op)}" for op in program.init)),
+        program.tasks,
+        outcome.diverged,
+    )
+    _choose(competing, scene)
+    return "\n".join(_draw(scene, competing)) + "\n", outcome
+
+
+def machine_diagram(
+    subject: MachineSubject, turns: Sequence[TurnSpec], name: str
+) -> tuple[str, Ran]:
+    """The same of a program against the machine alone, `name` for short: every step of its tasks is
+    drawn, init's are not; the functions named are those of its file."""
+    file = getattr(getattr(subject.setup, "__code__", None), "co_filename", "")
+    steps: list[_Step] = []
+
+    def observe(task: Task, point: Point, operand: Operand) -> None:
+        chain = [code.co_name for code in call_chain(4) if code.co_filename == file]
+        stack = tuple(name for name in reversed(chain) if not name.startswith("<"))
+        log_at = len(operand.machine.log)
+        steps.append(_Step(task.index, point, operand.id, log_at, stack, matters=True))
+
+    scheduler = Replay(turns)
+    ran = subject.run(scheduler, observers=(observe,))
+    log = ran.machine.log
+    drawn = [step for step in steps if step.task > 0 and step.point.primitive.name != "end"]
+    for step in drawn:
+        end = step.log_at + 2 + step.point.primitive.results
+        step.results = tuple(log[step.log_at + 2 : end])
+    findings = tuple(Report(id, text, name) for id, text in ran.findings.items())
+    scene = _Scene(ran.machine, findings, (name,), diverged=scheduler.finish())
+    return "\n".join(_draw(scene, drawn)) + "\n", ran
 
 
 def _stack() -> tuple[str, ...]:
@@ -70,18 +116,18 @@ def _stack() -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def _choose(steps: list[_Step], outcome: Outcome) -> None:
+def _choose(steps: list[_Step], scene: _Scene) -> None:
     """Mark what matters: both ends of every communication between tasks that a turn deviating from
     the default run has made, and what findings are about."""
     last: dict[tuple[int, str], dict[int, _Step]] = {}
     about = {
         (label, FINDINGS[finding.id].word)
-        for finding in outcome.findings
+        for finding in scene.findings
         if finding.id in FINDINGS and FINDINGS[finding.id].word
         for label in finding.objects
     }
     words = {word for _, word in about}
-    objects = outcome.machine.objects
+    objects = scene.machine.objects
     final: dict[tuple[str, str], _Step] = {}
     for step in steps:
         primitive = step.point.primitive
@@ -97,7 +143,7 @@ def _choose(steps: list[_Step], outcome: Outcome) -> None:
         if stores and _changes(step) and (objects[step.operand].label(), primitive.word) in about:
             step.matters = True
             final[objects[step.operand].label(), primitive.word] = step
-    for finding in outcome.findings:
+    for finding in scene.findings:
         info = FINDINGS.get(finding.id)
         for label in finding.objects:
             step_about = final.get((label, info.word)) if info else None
@@ -115,14 +161,12 @@ def _changes(step: _Step) -> bool:
     return True
 
 
-def _draw(program: Program, steps: list[_Step], outcome: Outcome) -> Iterator[str]:
-    count = max(1, len(program.tasks))
-    rows = list(_rows(program, steps, outcome))
+def _draw(scene: _Scene, steps: list[_Step]) -> Iterator[str]:
+    count = max(1, len(scene.machine.tasks) - 1)
+    rows = list(_rows(scene, steps))
     width = max((len(text) for _, text, _ in rows), default=0) + 2
     width = max(COLUMN_MIN, min(COLUMN_MAX, width))
-    yield f"kernel {outcome.kernel}"
-    for op in program.init:
-        yield f"  before: {print_op(op)}"
+    yield from scene.heading
     yield ""
     yield "".join(f"cpu{cpu}".ljust(width) for cpu in range(count)).rstrip()
     yield "".join("----".ljust(width) for _ in range(count)).rstrip()
@@ -132,29 +176,28 @@ def _draw(program: Program, steps: list[_Step], outcome: Outcome) -> Iterator[st
         for comment in comments:
             yield f"{lead}    // {comment}"
     yield ""
-    for finding in outcome.findings:
+    for finding in scene.findings:
         yield f"// {finding.id}: {finding.text}"
-    if not outcome.findings:
+    if not scene.findings:
         yield "// nothing found"
-    conflict = conflict_of(outcome) if outcome.findings else None
+    conflict = conflict_of(scene.machine) if scene.findings else None
     if conflict is not None:
         yield f"// {conflict.early_task} in {conflict.early}"
         yield f"// came before {conflict.late_task} in {conflict.late}, on {conflict.object}"
-    if outcome.diverged is not None:
-        turn = outcome.diverged
+    if scene.diverged is not None:
+        turn = scene.diverged
         yield f"// diverged at turn {turn.turn + 1} ({turn.expected}): {turn.actual}"
 
 
-def _rows(
-    program: Program, steps: list[_Step], outcome: Outcome
-) -> Iterator[tuple[int, str, list[str]]]:
+def _rows(scene: _Scene, steps: list[_Step]) -> Iterator[tuple[int, str, list[str]]]:
     """(column, text, comments), in time order."""
-    starts = {switch.log_at: switch for switch in outcome.machine.switches if switch.entered > 0}
+    machine = scene.machine
+    starts = {switch.log_at: switch for switch in machine.switches if switch.entered > 0}
     stacks: dict[int, tuple[str, ...]] = {}
-    ops = {number: iter(task) for number, task in enumerate(program.tasks, 1)}
+    ops = {number: iter(task) for number, task in enumerate(scene.ops, 1)}
     pending = sorted(starts)
-    objects = outcome.machine.objects
-    notes = [note for note in outcome.machine.notes if note.kind == "operation-begin"]
+    objects = machine.objects
+    notes = [note for note in machine.notes if note.kind == "operation-begin"]
     for step in steps:
         while pending and pending[0] <= step.log_at:
             switch = starts[pending.pop(0)]
@@ -175,11 +218,11 @@ def _rows(
         for depth in range(common, len(step.stack)):
             yield step.task - 1, f"{' ' * (depth + 1)}{step.stack[depth]}()", []
         stacks[step.task] = step.stack
-        text = f"{' ' * (len(step.stack) + 1)}{_say(step, objects[step.operand].label())}"
+        text = f"{' ' * (len(step.stack) + 1)}{_say(step, objects[step.operand])}"
         yield step.task - 1, text, step.comments
-    for finding in outcome.findings:
-        if outcome.machine.ending is not None and finding.id == outcome.machine.ending.id:
-            task = outcome.machine.current.index
+    for finding in scene.findings:
+        if machine.ending is not None and finding.id == machine.ending.id:
+            task = machine.current.index
             if task > 0:
                 yield task - 1, "", [finding.text]
 
@@ -188,7 +231,7 @@ def _next_step(switch: Switch) -> str:
     return "its next step" if switch.point is None else str(switch.point.primitive)
 
 
-def _say(step: _Step, label: str) -> str:
+def _say(step: _Step, thing: Operand) -> str:
     primitive = step.point.primitive
     results = ""
     if primitive.name.startswith(("test", "trylock", "spin_trylock", "down_read_trylock")):
@@ -198,4 +241,6 @@ def _say(step: _Step, label: str) -> str:
         results = " = VM_LOCKED" if locked else " = not VM_LOCKED"
     elif primitive.word in ("refcount", "mapcount") and step.results:
         results = f" = {step.results[0]}"
-    return f"{primitive} {label}{results}"
+    elif isinstance(thing, Word) and step.results:
+        results = " = " + ", ".join(map(str, step.results))
+    return f"{primitive} {thing.label()}{results}"
