@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fuzz.dpor.events import READER, Role, role, role_of
+from fuzz.dpor.events import READER, Role, over, role, role_of
 from fuzz.subject import Ran
 from kstate.machine import Machine, Point, Switch, Task, decode
 
@@ -157,7 +157,7 @@ def cut_off(machine: Machine) -> list[Waiting]:
     return [
         _waiting(task.index, task.point, task.operand.id, machine)
         for task in machine.tasks
-        if not task.ended and task.point is not None
+        if not over(task) and task.point is not None
     ]
 
 

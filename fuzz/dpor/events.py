@@ -220,3 +220,8 @@ class Names:
 
     def of(self, id: int) -> Object:
         return self._names[id]
+
+
+def over(task: Task) -> bool:
+    """Has it taken its last step? (One in whose context a deadlock was found has only ended.)"""
+    return task.ended and task.point is not None and task.point.primitive.name == "end"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role
+from fuzz.dpor.events import Names, Step, conflict, ordered, over, pending, role
 from fuzz.subject import NotDeterministic
 from kstate.machine import (
     Choices,
@@ -194,12 +194,12 @@ class Guide:
         if self.chosen is None:
             return []
         last = machine.tasks[self.chosen.task]
-        cut = {task for task in machine.tasks if not _over(task)}
+        cut = {task for task in machine.tasks if not over(task)}
         if crashed:
             cut.discard(last)
         if self.path:
             self._finish_step()
-            self.path[-1].step.final = crashed or (_over(machine.tasks[0]) and bool(cut))
+            self.path[-1].step.final = crashed or (over(machine.tasks[0]) and bool(cut))
         for at, (node, event) in enumerate(zip(self.path, self._events(machine), strict=False)):
             if at < self._replayed and node.step.results != event.results:
                 raise NotDeterministic(f"step {at + 1}, {event.point}: {event.results} this time")
@@ -231,8 +231,3 @@ class Follow:
         if task is None:
             raise NotDeterministic(f"task {index} cannot run at step {self.at} this time")
         return Turn(task, 1)
-
-
-def _over(task: Task) -> bool:
-    """Has it taken its last step? (One in whose context a deadlock was found has only ended.)"""
-    return task.ended and task.point is not None and task.point.primitive.name == "end"
