@@ -15,7 +15,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 # kstate compiled with mypyc gives the same runs as the pure one. Wants a C compiler; minutes.
 compiled: $(VENV)/.installed

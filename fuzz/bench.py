@@ -19,6 +19,7 @@ from typing import Any
 import greenlet
 import multiprocess
 
+from fuzz import bench_blind, bench_frontrun
 from fuzz.campaign.driver import Driver, Options, Status
 from fuzz.corpus import program_files, races_folder, read_program, read_race
 from fuzz.explore import EXHAUSTED, REFUTED, explore
@@ -278,6 +279,16 @@ def _matrix_row(job: MatrixJob) -> Record:
     }
 
 
+def frontrun() -> Iterator[Record]:
+    """2b-i as a plain class of two threads: our explore against the package frontrun."""
+    yield from bench_frontrun.compare()
+
+
+def blind() -> Iterator[Record]:
+    """How many mechanical mutants of the model, drawn by HEAD, a campaign and explore kill."""
+    yield from bench_blind.blind(_head())
+
+
 def samplers() -> Iterator[Record]:
     """Median runs to first hit of each racy file under each sampler, 20 seeds. Both cores."""
     races = [
@@ -331,4 +342,6 @@ BENCHES: dict[str, Callable[..., Iterator[Record]]] = {
     "clean": clean,
     "matrix": matrix,
     "samplers": samplers,
+    "frontrun": frontrun,
+    "blind": blind,
 }

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from fuzz import bench as benches
+from fuzz.bench_frontrun import NotInstalled
 from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
 from fuzz.campaign.growth import Growth
 from fuzz.campaign.workers import run_workers
@@ -899,7 +900,7 @@ def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_j
 )
 @json_option
 def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool) -> int:
-    """Measure: steps, find, clean, matrix, samplers; without a name, list them.
+    """Measure something, by hand; without a name, list what.
 
     \b
     Example:  kfuzz bench steps
@@ -920,12 +921,15 @@ def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool)
         except ValueError as error:
             raise UserError(str(error)) from None
     ok = True
-    for record in benches.BENCHES[name](*[given for given in (salt, keep) if given]):
-        ok = ok and bool(record.get("ok", True))
-        if as_json:
-            emit(record)
-        else:
-            click.echo("  ".join(f"{key}={value}" for key, value in record.items()))
+    try:
+        for record in benches.BENCHES[name](*[given for given in (salt, keep) if given]):
+            ok = ok and bool(record.get("ok", True))
+            if as_json:
+                emit(record)
+            else:
+                click.echo("  ".join(f"{key}={value}" for key, value in record.items()))
+    except NotInstalled as error:
+        raise UserError(str(error)) from None
     return OK if ok else SHOWN
 
 

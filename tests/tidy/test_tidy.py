@@ -86,7 +86,16 @@ FLOOR_PLAN: dict[str, set[str]] = {
                       "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
-ANYTHING = {"fuzz.cli", "fuzz.cli_explore", "fuzz.cli_reports", "fuzz.bench", "fuzz.__main__"}
+ANYTHING = {
+    "fuzz.cli",
+    "fuzz.cli_explore",
+    "fuzz.cli_reports",
+    "fuzz.bench",
+    "fuzz.bench_blind",
+    "fuzz.bench_frontrun",
+    "fuzz.mutants",
+    "fuzz.__main__",
+}
 
 
 def module_of(path: Path) -> str:
