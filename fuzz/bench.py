@@ -108,7 +108,7 @@ def _boot(program: Program) -> float:
     count = 500
     started = time.perf_counter()
     for _ in range(count):
-        boot(Machine(RandomWalk()), toggles, program.size, names)
+        boot(Machine(RandomWalk()), toggles, program.size, names).machine.forget()
     return (time.perf_counter() - started) / count
 
 
@@ -134,6 +134,7 @@ def _cost(
             )
             assert outcome.trace_hash
             taken += outcome.steps
+            outcome.machine.forget()
         elapsed = time.perf_counter() - started
         best = min(best, (elapsed - count * boot_s) / taken)
         rate = max(rate, count / elapsed)

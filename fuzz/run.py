@@ -55,6 +55,11 @@ class Outcome:
         """SHA-256 of the event stream: (task, point, operand, result) of every step."""
         return self.machine.trace_hash()
 
+    def let_go(self) -> None:
+        """Nobody will look at the run again, unless it shows something: see Machine.forget."""
+        if not self.findings:
+            self.machine.forget()
+
     @property
     def ids(self) -> frozenset[str]:
         """The ids of its findings."""

@@ -133,13 +133,15 @@ class Campaign:
             outcome = yield from self._run(program, ((0, task),))
             self.growth.count(features(program, outcome))
             orders.append(accesses(outcome, task))
+            outcome.let_go()
         if not conflict(orders):
             return
         for first, mine in enumerate(orders, 1):
             for other, theirs in enumerate(orders, 1):
                 if first != other:
                     for deviations in self.directed.propose(first, mine, other, theirs, shapes):
-                        yield from self._run(program, deviations)
+                        outcome = yield from self._run(program, deviations)
+                        outcome.let_go()
         news = len(self.counts) - before
         if news:
             self.pool.append(Scheduled(program, news))
@@ -175,6 +177,7 @@ class Campaign:
             if outcome.findings:
                 yield Hit(replace(program, choices=ChoicesSpec(spelling, choices.used())), outcome)
             growth.count(features(program, outcome))
+            outcome.let_go()
         scheduled.samples += SAMPLES_A_ROUND
         scheduled.news += len(self.counts) - before
 

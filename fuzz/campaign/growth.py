@@ -65,6 +65,7 @@ class Growth:
         if outcome.findings:
             yield Hit(program, outcome)
         self.consider(program, features(program, outcome))
+        outcome.let_go()
 
     def consider(self, test: Program, found: set[Feature]) -> None:
         """Keep a sequential test if it has shown what no other has. found: what its run showed."""
@@ -86,7 +87,9 @@ class Growth:
             candidate = replace(program, init=fewer[:-1], tasks=(fewer[-1:],))
             if len(candidate.processes()) < len(program.processes()):
                 continue
-            shown = features(candidate, self.ran(run(candidate, None, Default(), Choices())))
+            outcome = self.ran(run(candidate, None, Default(), Choices()))
+            shown = features(candidate, outcome)
+            outcome.let_go()
             if new <= shown:
                 ops, program, found = fewer, candidate, shown
         self.count(found - new)

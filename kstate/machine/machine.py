@@ -485,6 +485,14 @@ class Machine:
         """The log, decoded, a step at a time, from a place in it (a note's log_at) on."""
         return decode(self.log, since)
 
+    def forget(self) -> None:
+        """Let go of the run, which cannot be looked at any more: most of it is freed at once then,
+        and need not wait for the garbage collector, which takes longer than to make it."""
+        self.objects = []
+        self.tasks = []
+        self.looked = None
+        self._subscribers = {}
+
     def stacks(self) -> Iterable[tuple[Task, list[str]]]:
         """Tasks that are still alive, with what each would do next."""
         for task in self._alive:
