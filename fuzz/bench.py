@@ -213,7 +213,7 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
     known = {tuple(record["job"]): record for record in kept(keep)}
     left = [job for job in jobs if job not in known]
     counts = {True: 0, False: 0}
-    with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
+    with multiprocess.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
         fresh = pool.imap(_matrix_row, left)
         for job in jobs:
             record = known.get(job)
@@ -298,7 +298,7 @@ def samplers() -> Iterator[Record]:
     cells = len(races) * len(SAMPLERS)
     runs_max = max(1, min(SAMPLER_RUNS_MAX, SAMPLER_RUNS_TOTAL // (SAMPLER_SEEDS * max(1, cells))))
     jobs = [(*race, name, runs_max) for race in races for name in SAMPLERS]
-    with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
+    with multiprocess.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
         medians = pool.imap(_runs_to_hit, jobs)
         for file, kernel, id in races:
             record = {"file": Path(file).name, "kernel": kernel, "finding": id}

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,15 +28,17 @@ from fuzz.campaign.driver import Driver, Options, Status
 from fuzz.corpus import program_files, races_folder, read_program
 from fuzz.explore import explore
 from fuzz.mutants import OPERATORS, REACHED, Mutant, chosen
+from fuzz.pairs import resident_partner, residents
 from fuzz.prog.text import print_program
 from kstate.patches import CLEAN
+from kstate.syscalls import OPERATIONS
 
 Record = dict[str, Any]
 MUTANTS = 60
 CAMPAIGN_S = 60.0
 SEARCH_S = 60.0
 NEUTRAL_RUNS = 6000  # of the campaign that grows the neutral set
-NEUTRAL_PROGRAMS = 60
+NEUTRAL_PROGRAMS = 300
 CAMPAIGN, NEUTRAL, RACES = "campaign", "neutral", "races"
 REACHED_SOURCE = """import atexit
 import os
@@ -67,7 +70,7 @@ def blind(head: str) -> Iterator[Record]:
         _grow(programs, head)
         jobs = [_Job(mutant, programs, head) for mutant in mutants]
         records = []
-        with multiprocess.get_context("fork").Pool(os.cpu_count()) as pool:
+        with multiprocess.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
             for record in pool.imap(_measure, jobs):
                 records.append(record)
                 yield record
@@ -88,16 +91,20 @@ def _rates(records: list[Record]) -> Iterator[Record]:
 
 
 def _grow(folder: Path, seed: str) -> None:
-    """The neutral set: concurrent programs from the corpus of a campaign on the model as it is."""
+    """The neutral set: tests from the corpus of a campaign on the model as it is, each with a
+    random operation of one of its processes beside it."""
     corpus = folder / "corpus"
     for _ in Driver(Options(CLEAN, seed, runs_max=NEUTRAL_RUNS, corpus=corpus)).events():
         pass
-    files = [path for path in program_files(corpus) if len(read_program(path).tasks) > 1]
-    step = max(1, len(files) // NEUTRAL_PROGRAMS)
-    for number, path in enumerate(files[::step][:NEUTRAL_PROGRAMS]):
-        program = read_program(path).bare()
-        (folder / f"{number:03}.prog").write_text(print_program(program))
+    every = [read_program(path).bare() for path in program_files(corpus)]
+    tests = [test for test in every if residents(test)]
     shutil.rmtree(corpus)
+    rng = Random(seed)
+    for number in range(NEUTRAL_PROGRAMS):
+        test = rng.choice(tests)
+        beside = resident_partner(rng, test, rng.choice(sorted(OPERATIONS)))
+        program = replace(test, tasks=(*test.tasks[:1], (beside,)))
+        (folder / f"{number:03}.prog").write_text(print_program(program))
 
 
 def _measure(job: _Job) -> Record:
