@@ -56,7 +56,7 @@ atexit.register(lambda: open(os.environ["KFUZZ_REACHED"], "w").write(str(hits)))
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     mutant: Mutant
     programs: Path
     seed: str
@@ -68,7 +68,7 @@ def blind(head: str) -> Iterator[Record]:
     with TemporaryDirectory() as folder:
         programs = Path(folder)
         _grow(programs, head)
-        jobs = [_Job(mutant, programs, head) for mutant in mutants]
+        jobs = [Job(mutant, programs, head) for mutant in mutants]
         records = []
         with multiprocess.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
             for record in pool.imap(_measure, jobs):
@@ -107,7 +107,7 @@ def _grow(folder: Path, seed: str) -> None:
         (folder / f"{number:03}.prog").write_text(print_program(program))
 
 
-def _measure(job: _Job) -> Record:
+def _measure(job: Job) -> Record:
     mutant = job.mutant
     record: Record = {
         "operator": mutant.operator,
@@ -128,13 +128,13 @@ def _measure(job: _Job) -> Record:
             record[how] = ""
             if how == RACES and (record[CAMPAIGN] or record[NEUTRAL]):
                 continue
-            record[how], seconds, hits = _attempt(tree, how, job)
+            record[how], seconds, hits = attempt(tree, how, job)
             record[f"{how}_s"] = round(seconds, 1)
             record["reached"] += hits
     return record
 
 
-def _attempt(tree: Path, how: str, job: _Job) -> tuple[str, float, int]:
+def attempt(tree: Path, how: str, job: Job) -> tuple[str, float, int]:
     """(what killed it or nothing, seconds, how often the place was reached)."""
     count = tree / "reached"
     paths = [str(tree), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
