@@ -13,6 +13,7 @@ from fuzz.findings import FINDINGS
 from fuzz.prog import parse
 from fuzz.replay import replay_file
 from fuzz.run import run
+from kstate.patches import CLEAN
 
 FILES = program_files(races_folder())
 NAMES = [path.stem for path in FILES]
@@ -86,3 +87,17 @@ def test_enumeration_from_no_schedule_finds_the_race(path: Path) -> None:
     for kernel in race.absent_on:
         result = explore(program, kernel, preemptions=2, only=race.finding)
         assert result.verdict == EXHAUSTED, kernel
+
+
+SMALL = ("2c", "2c-reclaim", "2h", "2i-trylock", "7a", "7b", "7c", "x7a", "x7b")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_smallest_races_under_all_schedules(name: str) -> None:
+    path = races_folder() / f"{name}.prog"
+    race, program = read_race(path), read_program(path)
+    for kernel in race.shows_on:
+        assert explore(program, kernel, preemptions=None, only=race.finding).verdict == REFUTED
+    for kernel in race.absent_on:
+        assert explore(program, kernel, preemptions=None, only=race.finding).verdict == EXHAUSTED
+    assert explore(program, CLEAN, preemptions=None).verdict == EXHAUSTED
