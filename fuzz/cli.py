@@ -558,16 +558,17 @@ def sample_command(
     try:
         for name, spelling in zip(names, spellings, strict=True):
             started = time.monotonic()
-            result = sample(
-                subject,
-                None,
-                spelling,
-                runs_count,
-                seed,
-                frozenset(only),
-                frozenset(ignore),
-                progress=_progress(name, runs_count),
-            )
+            with user_errors(file):
+                result = sample(
+                    subject,
+                    None,
+                    spelling,
+                    runs_count,
+                    seed,
+                    frozenset(only),
+                    frozenset(ignore),
+                    progress=_progress(name, runs_count),
+                )
             done.append((name, result, max(1e-9, time.monotonic() - started)))
             if as_json:
                 emit(_sampled(*done[-1][1:]))
