@@ -56,6 +56,7 @@ FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
 FIX_VMA_MERGE_FLAGS = "FIX_VMA_MERGE_FLAGS"
+FIX_MEMCG_MOVE_END = "FIX_MEMCG_MOVE_END"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -331,6 +332,13 @@ TABLE: tuple[Patch, ...] = (
         files=("mmap.py",),
         modelled=True,
     ),
+    Patch(
+        FIX_MEMCG_MOVE_END,
+        "fix:memcg-move-end",
+        "a move of charges waits for those who read the old group before it ends (X-memcg-stat)",
+        files=("memcontrol.py",),
+        modelled=True,
+    ),
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
@@ -343,8 +351,8 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 # The kernel on which every test expects nothing.
 CLEAN = (
     "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
-    "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:peek-under-ptl"
-    "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
+    "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:memcg-move-end"
+    "+fix:peek-under-ptl+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
 )
 
 

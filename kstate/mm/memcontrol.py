@@ -43,7 +43,7 @@ from kstate.pageflags import (
     trylock_page,
     unlock_page,
 )
-from kstate.patches import MUT_4_LRUCARE, P04
+from kstate.patches import FIX_MEMCG_MOVE_END, MUT_4_LRUCARE, P04
 from kstate.structs import (
     ANON,
     MEMCGS_COUNT,
@@ -366,6 +366,7 @@ def mem_cgroup_move_charge(k: Kernel, mm: MmStruct, old: MemCgroup, new: MemCgro
 
     Source:   mm/memcontrol.c mem_cgroup_move_charge(), mem_cgroup_move_charge_pte_range(), v4.3,
               with memory.move_charge_at_immigrate 3: anonymous and file pages.
+                                               Patches: fix:memcg-move-end.
     Context:  sleeps; mmap_sem for read (the kernel tries again and again, it does not queue); the
               ptl.
     Left out: precharging, limits; the group is charged page by page, as each is moved.
@@ -389,6 +390,8 @@ def mem_cgroup_move_charge(k: Kernel, mm: MmStruct, old: MemCgroup, new: MemCgro
             swap.put_page(k, page)
         spin_unlock(mm.page_table_lock)
     up_read(mm.mmap_sem)
+    if FIX_MEMCG_MOVE_END in k.patches:
+        synchronize_rcu(k.machine)
     atomic_add_moving_account(old, -1)
 
 
