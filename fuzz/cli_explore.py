@@ -237,7 +237,7 @@ def _estimated(found: Exploration) -> str:
     text = f"estimated {100 * found.share:.2g} %"
     if found.spread is not None:
         low, high = found.spread
-        text += f" (by earlier estimates {100 * low:.2g} to {100 * high:.2g} %)"
+        text += f" ({100 * low:.2g} .. {100 * high:.2g})"
     return text
 
 

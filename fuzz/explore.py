@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from statistics import quantiles
 from typing import Any
 
 import multiprocess
@@ -21,7 +20,6 @@ from fuzz.run import Outcome
 from fuzz.subject import NotDeterministic, ProgramSubject, Subject
 from kstate.machine.machine import STEPS_MAX
 
-ESTIMATES_MIN = 4
 REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
 
 
@@ -35,8 +33,8 @@ class Exploration:
     fuzz.parts; where the search ended early, the least met); texts: in words; failing: the calls
     that fail in it. limit_hit: some run ended at the step limit, so nothing can be exhausted.
     share: where a search of all schedules ended early, an estimate of the part of them it has
-    covered (Knuth's, over the tree); spread: the quartiles of what that part would be by the
-    estimates made on the way. probes: runs of the reduced search that only looked whether a task
+    covered (Knuth's, over the tree); spread: the quartiles of what it is by single parts of the
+    search. probes: runs of the reduced search that only looked whether a task
     could run somewhere; redundant: runs it gave up because nothing new was that way (only programs
     that can crash have any); neither is among the schedules. steps_max: the step limit of a run.
     seconds: of wall clock, for reports only.
@@ -127,7 +125,6 @@ class _Explorer:
         self.result = Exploration(subject.kernel_name, preemptions, faults)
         self.total = Portion()
         self.witnesses: dict[str, tuple[Faults, Witness]] = {}
-        self.estimates: dict[int, float] = {}  # of the number of all schedules, by those made
 
     def explore(self, jobs: int, checkpoint: Checkpoint | None) -> Exploration:
         started = time.monotonic()
@@ -255,14 +252,9 @@ class _Explorer:
         return self.stop(self.result)
 
     def _estimate(self, parts: Parts) -> None:
-        result = self.result
-        result.share = parts.estimate()
-        if not result.share:
-            return
-        self.estimates[result.schedules] = result.schedules / result.share
-        if len(self.estimates) >= ESTIMATES_MIN:
-            low, _, high = quantiles(self.estimates.values())
-            result.spread = (min(1.0, result.schedules / high), min(1.0, result.schedules / low))
+        estimate = parts.estimate()
+        if estimate is not None:
+            self.result.share, self.result.spread = estimate.share, estimate.spread()
 
     def _tell(self, so_far: Portion) -> None:
         result, total = self.result, self.total

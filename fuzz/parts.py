@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import quantiles
 from typing import Any, Protocol
 
 from fuzz.bounded import Reduced
@@ -19,6 +20,7 @@ from fuzz.prog.prog import TurnSpec
 from fuzz.subject import Ran, Subject
 from kstate.machine.machine import Fault
 
+TOTALS_MIN = 4
 Part = dict[str, Any]
 Key = list[int]  # what tells a part from the others of its search
 
@@ -89,6 +91,23 @@ class Portion:
         return portion
 
 
+@dataclass
+class Estimate:
+    """share of a search that is done, after `done` runs; totals: how many runs there are in all, by
+    each part that is done, in order."""
+
+    share: float
+    done: int
+    totals: list[float]
+
+    def spread(self) -> tuple[float, float] | None:
+        """The share by the middle half of the totals; None while there are too few."""
+        if len(self.totals) < TOTALS_MIN:
+            return None
+        low, _, high = quantiles(self.totals)
+        return min(1.0, self.done / high), min(1.0, self.done / low)
+
+
 Stop = Callable[[Portion], bool]  # asked after each run, with what came of the part so far
 
 
@@ -107,8 +126,8 @@ class Parts(Protocol):
     def done(self, key: Key, portion: Portion) -> None:
         """What came of a part, from whoever worked at it."""
 
-    def estimate(self) -> float | None:
-        """The share of all runs that is done, as far as can be told."""
+    def estimate(self) -> Estimate | None:
+        """How much of it is done, as far as can be told."""
 
 
 @dataclass
@@ -144,7 +163,7 @@ class BoundedParts:
     def done(self, key: Key, portion: Portion) -> None:
         self._done += 1
 
-    def estimate(self) -> float | None:
+    def estimate(self) -> Estimate | None:
         return None
 
     def _see(self, ran: Ran, portion: Portion) -> None:
@@ -169,6 +188,9 @@ class AllParts:
     subject: Subject
     faults: tuple[Fault, ...] = ()
     only: str | None = None
+
+    def __post_init__(self) -> None:
+        self._at_work: tuple[int, Search] | None = None
 
     def begin(self) -> Portion:
         self._search = Search(self.subject)
@@ -195,6 +217,7 @@ class AllParts:
         search = Search(self.subject, start, [Branch.unpacked(part["branch"])])
         portion = Portion()
         tasks: dict[str, list[int]] = {}
+        self._at_work = part["key"][0], search
         for ran in search.runs():
             self._see(search, ran, portion, tasks)
             if stop(portion):
@@ -203,10 +226,22 @@ class AllParts:
 
     def done(self, key: Key, portion: Portion) -> None:
         ways = [(at, [Step.unpacked(step) for step in way]) for at, way in portion.elsewhere]
-        self._search.done(key[0], ways)
+        self._at_work = None
+        self._search.done(key[0], portion.schedules, ways)
 
-    def estimate(self) -> float | None:
-        return self._search.estimate()
+    def estimate(self) -> Estimate | None:
+        """Knuth's, over the tree: a part is what its place on the first path says it is, and what
+        is done of the one under way counts. Each part that is done says by itself how many runs
+        there are in all: those say how far it may be off."""
+        share, done, totals = 0.0, 1, []
+        for at, weight, sizes in self._search.parts():
+            share += weight * len(sizes)
+            done += sum(sizes)
+            totals += [size / weight for size in sizes]
+            if self._at_work is not None and self._at_work[0] == at:
+                share += weight * self._at_work[1].estimate()
+                done += self._at_work[1].counts.schedules
+        return Estimate(min(1.0, share), done, sorted(totals))
 
     def _see(self, search: Search, ran: Ran, portion: Portion, tasks: dict[str, list[int]]) -> None:
         _see(ran, portion, self.faults)

@@ -55,13 +55,19 @@ class Start:
 class Node:
     """A place on the path where the search chose. step: what was chosen. asleep: what need not be
     chosen, by task. waiting: other branches to take from here. explored: branches done. taken: done
-    or under way, where parts are."""
+    or under way, where parts are; sizes: of those done, in runs."""
 
     step: Step
     asleep: dict[int, Step]
     waiting: list[Branch]
     explored: int = 0
     taken: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    @property
+    def ways(self) -> int:
+        """Branches, as far as they are known."""
+        return max(self.explored, self.taken) + 1 + len(self.waiting)
 
 
 class Guide:

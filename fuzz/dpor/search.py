@@ -94,10 +94,18 @@ class Search:
             return 1.0
         share, weight = 0.0, 1.0
         for node in self._path[self._before :]:
-            ways = max(node.explored, node.taken) + 1 + len(node.waiting)
-            share += weight * node.explored / ways
-            weight /= ways
+            share += weight * node.explored / node.ways
+            weight /= node.ways
         return share
+
+    def parts(self) -> Iterator[tuple[int, float, list[int]]]:
+        """Of each place with parts: where it is, the share of the tree that each of them is, as far
+        as can be told, and how many runs those that are done took."""
+        weight = 1.0
+        for at, node in enumerate(self._path):
+            weight /= node.ways
+            if node.taken:
+                yield at, weight, node.sizes
 
     def _backtrack(self) -> list[Branch] | None:
         """Leave the last place with a branch left for it. Returns the branch, None at the end."""
@@ -132,10 +140,11 @@ class Search:
                 return Start([node.step.task for node in self._path[:at]], asleep), branch
         return None
 
-    def done(self, at: int, elsewhere: list[tuple[int, list[Step]]]) -> None:
-        """A part that left the path at this place is done, and knows of ways that are not its own:
-        more parts, where no other covers them."""
+    def done(self, at: int, size: int, elsewhere: list[tuple[int, list[Step]]]) -> None:
+        """A part that left the path at this place is done, in so many runs, and knows of ways that
+        are not its own: more parts, where no other covers them."""
         self._path[at].explored += 1
+        self._path[at].sizes.append(size)
         for place, way in elsewhere:
             self._insert(place, way)
 
