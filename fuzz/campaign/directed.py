@@ -15,7 +15,7 @@ from fuzz.bounded import Deviation
 
 PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
 WORTH_LEAST = 0.02  # of a preemption, to be tried at all
-PAIRS_COUNTED = 3  # of the pairs a preemption would try, those that say what it is worth
+PAIRS_OF_A_CUT = 3  # of the pairs a preemption would try, those that say what it is worth
 
 Shape = int  # what an object looks like while all is quiet; 0: of no known shape
 # Operation and point of the task that is left, the same of the other, shape of what they meet over.
@@ -66,4 +66,4 @@ class Directed:
         return proposed
 
     def _worth_of_cut(self, pairs: dict[Pair, None]) -> float:
-        return sum(sorted(map(self.worth, pairs), reverse=True)[:PAIRS_COUNTED])
+        return sum(sorted(map(self.worth, pairs), reverse=True)[:PAIRS_OF_A_CUT])

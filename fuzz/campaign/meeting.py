@@ -24,7 +24,7 @@ from fuzz.run import Outcome
 
 MEETINGS_A_STATE = 200  # the best of a state are kept
 QUEUE_MAX = 20_000
-PAIRS_COUNTED = 16  # of the pairs of a meeting, those that say what it is worth
+PAIRS_OF_A_MEETING = 16  # of the pairs of a meeting, those that say what it is worth
 MAPPED_WEIGHT = 4  # of a page's mappings in the worth of a state
 SHORT = 8  # operations a state may have before its length counts much against it
 
@@ -67,7 +67,7 @@ class Meetings:
         """A step, of the best pairs, each in its better order."""
         worth = self.directed.worth
         worths = [max(worth(pair), worth(_turned(pair))) for pair in meeting.pairs]
-        return sum(heapq.nlargest(PAIRS_COUNTED, worths)) / meeting.steps
+        return sum(heapq.nlargest(PAIRS_OF_A_MEETING, worths)) / meeting.steps
 
     def next_state(self, corpus: list[Entry]) -> Program | None:
         """What the test leads to whose pages are the newest; None if all were measured. Tests that
