@@ -221,14 +221,18 @@ def matrix(keep: Path | None = None) -> Iterator[Record]:
             record = known.get(job)
             if record is None:
                 record = next(fresh)
-                if keep is not None:
-                    # What was cut short before stays a line of its own.
-                    with keep.open("a") as file:
-                        file.write(f"\n{json.dumps(record)}\n")
+                _keep(keep, record)
             counts[record["ok"]] += 1
             yield {name: value for name, value in record.items() if name != "job"}
             sys.stdout.flush()
     yield {"what": "matrix", "as said": counts[True], "not": counts[False], "ok": not counts[False]}
+
+
+def _keep(keep: Path | None, record: Record) -> None:
+    """Add a record; what was cut short before stays a line of its own."""
+    if keep is not None:
+        with keep.open("a") as file:
+            file.write(f"\n{json.dumps(record)}\n")
 
 
 MatrixJob = tuple[str, str, str, str, str]  # file, kernel, finding or any, verdict, sources
@@ -289,9 +293,11 @@ def frontrun() -> Iterator[Record]:
     yield from bench_frontrun.compare()
 
 
-def blind() -> Iterator[Record]:
-    """How many mechanical mutants of the model, drawn by HEAD, a campaign and explore kill."""
-    yield from bench_blind.blind(_head())
+def blind(keep: Path | None = None) -> Iterator[Record]:
+    """How many mechanical mutants of the model, drawn by HEAD, a campaign and explore kill.
+
+    keep: as for the matrix; KFUZZ_HEAD says whose mutants where HEAD has moved on."""
+    yield from bench_blind.blind(_head(), kept(keep), lambda record: _keep(keep, record))
 
 
 def samplers() -> Iterator[Record]:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -62,18 +62,27 @@ class Job:
     seed: str
 
 
-def blind(head: str) -> Iterator[Record]:
-    """A record a mutant, then the rates. head: what the mutants and the campaign are drawn by."""
+def blind(head: str, known: Sequence[Record], keep: Callable[[Record], None]) -> Iterator[Record]:
+    """A record a mutant, then the rates. head: what the mutants and the campaign are drawn by.
+
+    known: records of an earlier run; those of these mutants are not measured again. keep: told
+    each record that is new."""
     mutants = chosen(Path(kstate.__file__).parent / "mm", MUTANTS, head)
+    done = {record["job"]: record for record in known}
     with TemporaryDirectory() as folder:
         programs = Path(folder)
         _grow(programs, head)
-        jobs = [Job(mutant, programs, head) for mutant in mutants]
+        jobs = [Job(mutant, programs, head) for mutant in mutants if str(mutant) not in done]
         records = []
         with multiprocess.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
-            for record in pool.imap(_measure, jobs):
+            fresh = pool.imap(_measure, jobs)
+            for mutant in mutants:
+                record = done.get(str(mutant))
+                if record is None:
+                    record = next(fresh)
+                    keep(record)
                 records.append(record)
-                yield record
+                yield {name: value for name, value in record.items() if name != "job"}
     yield from _rates(records)
 
 
@@ -110,6 +119,7 @@ def _grow(folder: Path, seed: str) -> None:
 def _measure(job: Job) -> Record:
     mutant = job.mutant
     record: Record = {
+        "job": str(mutant),
         "operator": mutant.operator,
         "place": f"{mutant.file}:{mutant.line} {mutant.function}",
         "was": mutant.was,

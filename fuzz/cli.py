@@ -897,7 +897,7 @@ def pairs_command(kernel: str, runs_count: int, rows_count: int, seed: str, as_j
 @click.option(
     "--keep",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="matrix: add results to this file, and do not run again what is there.",
+    help="matrix, blind: add results to this file, and do not run again what is there.",
 )
 @json_option
 def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool) -> int:
@@ -914,8 +914,8 @@ def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool)
         raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")
     if salt and name != "find":
         raise UserError("--salt is for the bench 'find'")
-    if keep is not None and name != "matrix":
-        raise UserError("--keep is for the bench 'matrix'")
+    if keep is not None and name not in ("matrix", "blind"):
+        raise UserError("--keep is for the benches 'matrix' and 'blind'")
     if keep is not None:
         try:
             benches.kept(keep)
