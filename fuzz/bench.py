@@ -264,7 +264,7 @@ def kept(keep: Path | None) -> list[Record]:
         if isinstance(record, dict) and "job" in record:
             records.append(record)
     if any(lines) and not records:
-        raise ValueError(f"{keep} has no results of a matrix in it; it is left alone")
+        raise ValueError(f"{keep} has no results of a bench in it; it is left alone")
     return records
 
 

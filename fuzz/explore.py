@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import multiprocess
@@ -20,6 +20,7 @@ from fuzz.run import Outcome
 from fuzz.subject import NotDeterministic, ProgramSubject, Subject
 from kstate.machine.machine import STEPS_MAX
 
+LOOK_EVERY_S = 0.1  # whether to give up, while processes are at work
 REFUTED, EXHAUSTED, UNDETERMINED = "refuted", "exhausted", "undetermined"
 
 
@@ -218,10 +219,11 @@ class _Explorer:
                     busy += 1
                 if not busy:
                     return
-                while answers.empty():
+                try:
+                    part, answer = answers.get(timeout=LOOK_EVERY_S)
+                except Empty:
                     self._look(parts, Portion())
-                    time.sleep(0.02)
-                part, answer = answers.get()
+                    continue
                 busy -= 1
                 if isinstance(answer, BaseException):
                     raise answer

@@ -132,7 +132,7 @@ class Parts(Protocol):
 
 @dataclass
 class BoundedParts:
-    """With few preemptions. The least run: fewest preemptions, latest changes of turn first."""
+    """With few preemptions. The least run: fewest preemptions, then the earliest change of turn."""
 
     subject: Subject
     preemptions: int
@@ -143,7 +143,6 @@ class BoundedParts:
         self._search = Reduced(self.subject, self.preemptions)
         ran, pieces = self._search.begin()
         self._left = [{"key": [start], "piece": [start, stop]} for start, stop in pieces]
-        self._parts, self._done = len(pieces), 0
         portion = Portion()
         self._see(ran, portion)
         return portion
@@ -161,7 +160,7 @@ class BoundedParts:
         return portion
 
     def done(self, key: Key, portion: Portion) -> None:
-        self._done += 1
+        """Its parts do not depend on each other."""
 
     def estimate(self) -> Estimate | None:
         return None

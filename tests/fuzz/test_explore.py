@@ -316,6 +316,7 @@ def test_faults_show_what_plain_enumeration_of_sets_shows() -> None:
         compared += bool(every)
         if compared == 5:
             return
+    raise AssertionError("too few programs")
 
 
 def test_an_early_end_is_no_verdict_and_says_how_far_it_is() -> None:
