@@ -13,7 +13,8 @@ from kstate.machine.points import point_by_number
 @dataclass(frozen=True)
 class Access:
     """One step of a task. step: since tasks began to compete. operation: the one it is part of.
-    held: locks it holds: (lock, for read only?)."""
+    held: locks it holds: (lock, for read only?). drops: it lets go of a lock. waits: it takes one,
+    and waits for it if it must."""
 
     step: int
     number: int
@@ -22,6 +23,8 @@ class Access:
     stores: bool
     operation: str
     held: frozenset[tuple[int, bool]]
+    drops: bool
+    waits: bool
 
     @property
     def place(self) -> tuple[str, int]:
@@ -51,8 +54,11 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
         primitive = point_by_number(log[at]).primitive
         operand = log[at + 1]
         stores = primitive.access != LOAD
-        found.append(Access(step, log[at], operand, primitive.word, stores, operation, held))
         kind = _LOCKING.get(primitive.name)
+        drops = kind is not None and not kind[0]
+        waits = kind is not None and kind[0] and not primitive.results
+        word = primitive.word
+        found.append(Access(step, log[at], operand, word, stores, operation, held, drops, waits))
         if kind is not None:
             acquires, for_read = kind
             if not acquires:
@@ -97,6 +103,18 @@ def excluded(one: Access, other: Access) -> bool:
     )
 
 
+def compete(one: Access, other: Access) -> bool:
+    """Can two accesses to one word come in either order, and does it matter which is first?
+
+    One of them stores; no lock keeps them apart; and neither lets go of a lock that the other lets
+    go of as well or waits for: their orders are those in which the two take it."""
+    if not (one.stores or other.stores):
+        return False
+    if (one.drops and (other.drops or other.waits)) or (other.drops and one.waits):
+        return False
+    return not excluded(one, other)
+
+
 def conflict(orders: list[list[Access]]) -> bool:
     """Could the order of the tasks matter: do two of them use one word, one of them storing it?"""
     users: dict[tuple[int, str], tuple[int, bool]] = {}
@@ -112,11 +130,11 @@ def conflict(orders: list[list[Access]]) -> bool:
 
 
 def conflicts(mine: list[Access], theirs: list[Access]) -> Iterator[tuple[Access, Access]]:
-    """Accesses of two tasks to one word, one of them storing, that no common lock keeps apart."""
+    """Accesses of two tasks to one word that compete."""
     by_word: dict[tuple[int, str], list[Access]] = {}
     for access in theirs:
         by_word.setdefault((access.operand, access.word), []).append(access)
     for access in mine:
         for their in by_word.get((access.operand, access.word), ()):
-            if (access.stores or their.stores) and not excluded(access, their):
+            if compete(access, their):
                 yield access, their

@@ -5,18 +5,19 @@ accesses becomes a scheduling constraint. Departure: pairs come from what ran, n
 detector, and what was tried less often is tried first. Two counts say how often: one of the two
 points alone, whatever operations led there, so that a few thousand pairs cover the kernel; and one
 of the points in their context, the operations and the shape of the object, for what a pair of
-points leads to depends on who meets there over what.
+points leads to depends on who meets there over what. Another context of points that met in many
+is worth less: reference counts meet everywhere.
 """
 
 from __future__ import annotations
+
+from math import sqrt
 
 from fuzz.access import Access, conflicts
 from fuzz.bounded import Deviation
 
 PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
 WORTH_LEAST = 0.02  # of a preemption, to be tried at all
-PAIRS_OF_A_CUT = 3  # of the pairs a preemption would try, those that say what it is worth
-
 Shape = int  # what an object looks like while all is quiet; 0: of no known shape
 # Operation and point of the task that is left, the same of the other, shape of what they meet over.
 Pair = tuple[str, int, str, int, Shape]
@@ -32,10 +33,10 @@ class Directed:
         self.contexts: dict[Pair, int] = {}
 
     def worth(self, pair: Pair) -> float:
-        """Of trying a pair: 2 if its points never met, above 1 if they did in other contexts."""
-        tries = self.points.get((pair[1], pair[3]), 0)
-        here = self.contexts.get(pair, 0)
-        return 1 / (1 + tries) ** 2 + 1 / (1 + here) ** 2
+        """Of trying a pair: 2 if its points never met; less, the more often they did."""
+        tries = 1 + self.points.get((pair[1], pair[3]), 0)
+        here = 1 + self.contexts.get(pair, 0)
+        return 1 / tries**2 + 1 / (here**2 * sqrt(tries))
 
     def propose(
         self,
@@ -54,7 +55,7 @@ class Directed:
                 cuts.setdefault(access.step, {})[pair] = None
         proposed: list[tuple[Deviation, ...]] = []
         while cuts and len(proposed) < PER_ORDER_MAX:
-            worths = {step: self._worth_of_cut(pairs) for step, pairs in cuts.items()}
+            worths = {step: max(map(self.worth, pairs)) for step, pairs in cuts.items()}
             step = max(worths, key=lambda step: (worths[step], -step))
             if worths[step] < WORTH_LEAST:
                 break
@@ -64,6 +65,3 @@ class Directed:
                 self.contexts[pair] = self.contexts.get(pair, 0) + 1
             proposed.append(((0, first), (step, other)))
         return proposed
-
-    def _worth_of_cut(self, pairs: dict[Pair, None]) -> float:
-        return sum(sorted(map(self.worth, pairs), reverse=True)[:PAIRS_OF_A_CUT])

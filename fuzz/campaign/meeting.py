@@ -3,7 +3,8 @@
 After Snowboard (Gong et al., SOSP 2021): from one state, a run of each operation alone says what it
 touches, and any two of those runs say where the two conflict: n runs for n * n / 2 pairs. A state
 is what a sequential test leads to; those go first whose pages look like none before, pages that are
-mapped more than others. The pairs of all states wait in one queue, the one most worth a try first.
+mapped more than others. The pairs of all states wait in one queue, the one most worth a try first;
+each try makes its like, the same two kinds of operation over a page mapped alike, worth less.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from fuzz.access import Access, excluded
+from fuzz.access import Access, compete
 from fuzz.campaign.directed import Directed, Pair, Shape
 from fuzz.campaign.growth import Entry
 from fuzz.coverage import Feature, mappings_of, page_shapes
@@ -29,19 +30,24 @@ MAPPED_WEIGHT = 4  # of a page's mappings in the worth of a state
 SHORT = 8  # operations a state may have before its length counts much against it
 
 
+# The operations, whether one process does both, and the most mapped shape they meet over.
+Kind = tuple[str, str, bool, Shape]
+
+
 @dataclass(frozen=True)
 class Meeting:
     """Two operations that conflict, run from a state. steps: a run of them takes, about. shapes: of
-    its objects, by id."""
+    its objects, by id. kind: what it has in common with its like."""
 
     program: Program
     pairs: tuple[Pair, ...]
     steps: int
     shapes: dict[int, Shape] = field(repr=False)
+    kind: Kind
 
 
 class Meetings:
-    """A queue of meetings, and the states they were measured in."""
+    """A queue of meetings, and the states they were measured in. tries: by kind of meeting."""
 
     def __init__(self, rng: Random, directed: Directed) -> None:
         self.rng = rng
@@ -49,6 +55,7 @@ class Meetings:
         self.measured: set[tuple[Op, ...]] = set()
         self.covered: dict[Feature, int] = {}
         self.queue: list[tuple[float, int, Meeting]] = []
+        self.tries: dict[Kind, int] = {}
         self.made = 0
 
     def take(self) -> Meeting | None:
@@ -59,15 +66,18 @@ class Meetings:
             _, number, meeting = heapq.heappop(queue)
             worth = -self._worth(meeting)
             if not queue or worth <= queue[0][0]:
+                self.tries[meeting.kind] = self.tries.get(meeting.kind, 0) + 1
                 return meeting
             heapq.heappush(queue, (worth, number, meeting))
         return None
 
     def _worth(self, meeting: Meeting) -> float:
-        """A step, of the best pairs, each in its better order."""
+        """A step, of the best pairs, each in its better order; less, the more of its like were
+        tried."""
         worth = self.directed.worth
         worths = [max(worth(pair), worth(_turned(pair))) for pair in meeting.pairs]
-        return sum(heapq.nlargest(PAIRS_OF_A_MEETING, worths)) / meeting.steps
+        tries = 1 + self.tries.get(meeting.kind, 0)
+        return sum(heapq.nlargest(PAIRS_OF_A_MEETING, worths)) / (meeting.steps * tries**2)
 
     def next_state(self, corpus: list[Entry]) -> Program | None:
         """What the test leads to whose pages are the newest; None if all were measured. Tests that
@@ -121,12 +131,17 @@ class Meetings:
                     self.made += 1
                     program = replace(state, tasks=((one,), (other,)))
                     both = max(1, steps + its_steps - before.steps)  # a run may end at a BUG
-                    meeting = Meeting(program, pairs, both, shapes)
+                    meeting = Meeting(program, pairs, both, shapes, _kind(one, other, pairs))
                     found.append((-self._worth(meeting), self.made, meeting))
         for item in heapq.nsmallest(MEETINGS_A_STATE, found):
             heapq.heappush(self.queue, item)
         if len(self.queue) > QUEUE_MAX:
             self.queue = heapq.nsmallest(QUEUE_MAX // 2, self.queue)
+
+
+def _kind(one: Op, other: Op, pairs: tuple[Pair, ...]) -> Kind:
+    first, second = sorted((one.name, other.name))
+    return first, second, one.process == other.process, max(pair[4] for pair in pairs)
 
 
 def _turned(pair: Pair) -> Pair:
@@ -145,13 +160,13 @@ def _by_word(done: list[Access]) -> Footprint:
 
 
 def _conflicts(mine: Footprint, theirs: Footprint, shapes: dict[int, Shape]) -> tuple[Pair, ...]:
-    """Accesses of two operations to one word, one of them storing, that no lock keeps apart."""
+    """What two operations compete for (fuzz.access)."""
     found: dict[Pair, None] = {}
     for word in mine if len(mine) <= len(theirs) else theirs:
         if word in mine and word in theirs:
             shape = shapes.get(word[0], 0)
             for access in mine[word]:
                 for their in theirs[word]:
-                    if (access.stores or their.stores) and not excluded(access, their):
+                    if compete(access, their):
                         found[*access.place, *their.place, shape] = None
     return tuple(found)
