@@ -5,6 +5,9 @@ from __future__ import annotations
 import heapq
 from random import Random
 
+import pytest
+
+from fuzz.access import Access, accesses, compete, conflicts
 from fuzz.campaign.directed import Directed
 from fuzz.campaign.growth import Entry, Growth
 from fuzz.campaign.meeting import Meetings
@@ -13,6 +16,7 @@ from fuzz.coverage import features
 from fuzz.pairs import Index, beside, footprint, measure, resident_partner
 from fuzz.prog.prog import Op, Program
 from fuzz.run import Outcome, run
+from kstate.boot import MachineSize
 
 A_MAPS = Op("A", "map", (0, "tmpfs_shared"))
 A_ANON = Op("A", "map", (0, "anon"))
@@ -153,3 +157,61 @@ def test_a_portfolio_moves_when_yields_do() -> None:
     second = spend(portfolio, {"one": 0, "two": 4}, 2000)
     assert first["one"] > 0.8
     assert second["two"] > 0.8
+
+
+def access(drops: bool = False, waits: bool = False, held: int | None = None) -> Access:
+    locks = frozenset() if held is None else frozenset({(held, False)})
+    return Access(1, 1, 7, "ptl", True, "exit", locks, drops, waits)
+
+
+def test_who_waits_for_a_lock_does_not_compete_with_who_drops_it_but_who_tries_does() -> None:
+    drops, waits, tries = access(drops=True), access(waits=True), access()
+    assert not compete(drops, waits)
+    assert not compete(waits, drops)
+    assert not compete(drops, drops)
+    assert compete(drops, tries)
+    assert compete(tries, drops)
+    assert compete(waits, waits)
+    assert not compete(access(held=3), access(held=3))
+    assert compete(access(held=3), access(held=4))
+
+
+def test_an_unlock_competes_with_a_trylock_as_in_7a() -> None:
+    """A previous user of newpage holds its lock; migration tries it and waits for nobody."""
+    state = Program(
+        "v4.3",
+        size=MachineSize(cpus=2, zones=2, pages=16, pool=1),
+        init=(A_ANON, Op("A", "write", (0,))),
+    )
+    user, mover = (
+        accesses(run(beside(state, 0, op)), 1)
+        for op in (Op("A", "pool_lookup", (0,)), Op("A", "pool_migrate", (0,)))
+    )
+    met = [
+        (mine.word, their.drops, their.waits)
+        for mine, their in conflicts(user, mover)
+        if mine.drops
+    ]
+    assert met
+    assert set(met) == {("flags.locked", False, False)}
+
+
+def test_a_meeting_is_worth_less_when_its_like_was_tried_in_another_state() -> None:
+    directed = Directed()
+    meetings = Meetings(Random(1), directed)
+    init = (A_MAPS, B_MAPS, *LOCKS)
+    for state in (init, (*init, READ_A)):
+        meetings.measure(Program("v4.3", init=state), run)
+    queued = sorted(meetings.queue)
+    first = meetings.take()
+    assert first is not None
+    assert first is queued[0][2]
+    like = [meeting for _, _, meeting in queued[1:] if meeting.kind == first.kind]
+    unlike = next(meeting for _, _, meeting in queued if meeting.kind != first.kind)
+    assert like
+    before = {id(meeting): -worth for worth, _, meeting in queued}
+    for meeting in like:
+        assert meetings._worth(meeting) == pytest.approx(before[id(meeting)] / 4)
+    assert meetings._worth(unlike) == pytest.approx(before[id(unlike)])
+    one, other = first.program.tasks[0][0], first.program.tasks[1][0]
+    assert first.kind[:3] == (*sorted((one.name, other.name)), one.process == other.process)
