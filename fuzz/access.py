@@ -96,11 +96,13 @@ _LOCKING: dict[str, tuple[bool, bool]] = {
 
 def excluded(one: Access, other: Access) -> bool:
     """Does a lock that both hold keep the two apart? Then taking it is where orders differ."""
-    return any(
-        lock == theirs and not (for_read and their_read)
-        for lock, for_read in one.held
-        for theirs, their_read in other.held
-    )
+    theirs = other.held
+    if not theirs:
+        return False
+    for lock, for_read in one.held:
+        if (lock, False) in theirs or (not for_read and (lock, True) in theirs):
+            return True
+    return False
 
 
 def compete(one: Access, other: Access) -> bool:
