@@ -24,6 +24,8 @@ from kstate.syscalls import OPERATIONS
 
 Feature = tuple[int, ...]
 _STATE = 0
+# Of a point, by its number: its word, whether it stores, its results, whether they are mere names.
+_FACTS: dict[int, tuple[str, bool, int, bool]] = {}
 # Words whose values are mere names of pages and other objects.
 _NUMBERS = frozenset(
     ("pte", "mapping", "index", "pagevec", "page_tree", "free_list", "machine", "refcount")
@@ -61,20 +63,28 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
             task = -1 - number
             at += 1
             continue
-        primitive = point_by_number(number).primitive
+        facts = _FACTS.get(number)
+        if facts is None:
+            primitive = point_by_number(number).primitive
+            facts = _FACTS[number] = (
+                primitive.word,
+                primitive.access != LOAD,
+                primitive.results,
+                primitive.word in _NUMBERS,
+            )
+        word, stores, results, names = facts
         doing = operation[task]
-        key = (log[at + 1], primitive.word)
-        stores = primitive.access != LOAD
+        key = (log[at + 1], word)
         before = last.get(key)
         if before is not None and before[0] != task and before[0] and (stores or before[3]):
             found.add((before[1], before[2], doing, number))
         last[key] = (task, doing, number, stores)
         at += 2
-        if primitive.word in _NUMBERS:
+        if names:
             found.add((doing, number))
-            at += primitive.results
+            at += results
             continue
-        for _ in range(primitive.results):
+        for _ in range(results):
             value = log[at]
             found.add((doing, number, value if -32 < value < 4 else 4))
             at += 1
