@@ -31,7 +31,7 @@ from fuzz.cli import (
     user_errors,
     user_subject,
 )
-from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
+from fuzz.explore import EXHAUSTED, REFUTED, Exploration, WorkerLost, explore
 from fuzz.findings import title
 from fuzz.prog.text import print_program, print_turn
 from fuzz.subject import ProgramSubject, Subject
@@ -112,6 +112,11 @@ def explore_command(
                 checkpoint=kept,
                 stop=watch,
             )
+        except WorkerLost as error:
+            again = "--checkpoint FILE would have kept what was done"
+            if checkpoint is not None:
+                again = f"the same command goes on from {checkpoint}"
+            raise UserError(f"{file}: {error} (out of memory?); {again}") from None
         finally:
             if kept is not None:
                 kept.close()

@@ -69,6 +69,10 @@ class Exploration:
         return f"{self.verdict.upper()} ({self.bound}) after {self.schedules} schedules"
 
 
+class WorkerLost(Exception):
+    """A process that searched was killed from outside: its part would never be done."""
+
+
 class _Enough(Exception):
     """The search is to end early."""
 
@@ -97,6 +101,8 @@ def explore(
         jobs: processes. Where the search is not ended early the result is the same for any number.
         checkpoint: where what is done is kept; what it has already is not done again.
         stop: asked now and then whether to give up; told how far the search is.
+    Raises:
+        WorkerLost: one of the processes was killed. NotDeterministic, SetupError: see fuzz.subject.
     """
     subject = ProgramSubject(program.bare(), kernel) if isinstance(program, Program) else program
     if preemptions is None and isinstance(program, Program) and program.yield_at:
@@ -206,7 +212,9 @@ class _Explorer:
     ) -> None:
         answers: SimpleQueue[tuple[Part, Any]] = SimpleQueue()
         setting = (self.subject, self.result.preemptions, faults, self.only)
+        others = _children()
         with multiprocess.get_context("fork").Pool(jobs, _begin_worker, setting) as pool:
+            workers = _children() - others
             busy = 0
             while True:
                 for part in fresh():
@@ -222,6 +230,8 @@ class _Explorer:
                 try:
                     part, answer = answers.get(timeout=LOOK_EVERY_S)
                 except Empty:
+                    if workers - _children():
+                        raise WorkerLost("a process of the search was killed") from None
                     self._look(parts, Portion())
                     continue
                 busy -= 1
@@ -270,6 +280,10 @@ class _Explorer:
             result.findings[id] = witness.turns
             result.texts[id] = witness.text
             result.failing[id] = faults
+
+
+def _children() -> set[int]:
+    return {child.pid for child in multiprocess.active_children()}
 
 
 def _parts(

@@ -4,6 +4,7 @@ processes, and after a kill."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from fuzz.checkpoint import Checkpoint, OtherSearch
 from fuzz.corpus import races_folder, read_program
 from fuzz.dpor import Search
 from fuzz.dpor.guide import Follow
-from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, Exploration, explore
+from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, Exploration, WorkerLost, explore
 from fuzz.footprint import Footprint, steps_from
 from fuzz.prog.generate import generate
 from fuzz.prog.prog import Program
@@ -345,3 +346,17 @@ def test_a_program_that_is_not_deterministic_is_noticed_in_a_worker() -> None:
 
     with pytest.raises(NotDeterministic):
         explore(MachineSubject(setup), preemptions=None, jobs=2)
+
+
+@pytest.mark.parametrize("preemptions", [2, None])
+def test_a_worker_that_is_killed_is_missed(preemptions: int | None) -> None:
+    parent = os.getpid()
+
+    def setup(m: Machine) -> Callable[[], None]:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        word = Word(m, "word")
+        return lambda: m.join(*m.spawn(*[lambda: fetch_add(word, 1)] * 2))
+
+    with pytest.raises(WorkerLost):
+        explore(MachineSubject(setup), preemptions=preemptions, jobs=2)
