@@ -18,6 +18,7 @@ from fuzz.bounded import Deviation
 
 PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
 WORTH_LEAST = 0.02  # of a preemption, to be tried at all
+
 Shape = int  # what an object looks like while all is quiet; 0: of no known shape
 # Operation and point of the task that is left, the same of the other, shape of what they meet over.
 Pair = tuple[str, int, str, int, Shape]
