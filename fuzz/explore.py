@@ -230,9 +230,9 @@ class _Explorer:
                 try:
                     part, answer = answers.get(timeout=LOOK_EVERY_S)
                 except Empty:
+                    self._look(parts, Portion())  # first: all may have been told to end
                     if workers - _children():
                         raise WorkerLost("a process of the search was killed") from None
-                    self._look(parts, Portion())
                     continue
                 busy -= 1
                 if isinstance(answer, BaseException):
