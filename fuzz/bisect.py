@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
-from fuzz.oracles import SLOW_ORACLES
+from fuzz.oracles import SLOW_IDS
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome, run
 from fuzz.turns import write_down
@@ -88,7 +88,7 @@ def subject_of(program: Program, id: str | None = None) -> Subject:
     """
     wanted = [expect for expect in program.expects if not expect.absent]
     id = id or (wanted[0].id if wanted else None)
-    if id in {oracle.id for oracle in SLOW_ORACLES}:
+    if id in SLOW_IDS:
         raise NothingShown(f"{id} is not asked of the runs of a search: see 'kfuzz replay'")
     kernels = [program.kernel, *(expect.kernel for expect in wanted if expect.id == id)]
     for kernel in dict.fromkeys(parse_spec(kernel).text for kernel in kernels):

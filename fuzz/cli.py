@@ -32,6 +32,7 @@ from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.explore import explore
 from fuzz.findings import FINDINGS, title
 from fuzz.minimise import minimise, minimise_turns
+from fuzz.oracles import and_slow
 from fuzz.pairs import measure
 from fuzz.prog.prog import ProgError, Program, TurnSpec
 from fuzz.prog.text import parse_turns, print_program, print_turns
@@ -538,7 +539,8 @@ def sample_command(
     else:
         known_ids((*only, *ignore))
         program = load(Path(file)).bare()
-        subject = ProgramSubject(program, parse_spec(kernel or program.kernel).text)
+        spec = parse_spec(kernel or program.kernel).text
+        subject = ProgramSubject(program, spec, and_slow(only))
     names = SAMPLERS if scheduler == "all" else (scheduler,)
     profiled: list[Profile] = []
 

@@ -33,6 +33,7 @@ from fuzz.cli import (
 )
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, WorkerLost, explore
 from fuzz.findings import title
+from fuzz.oracles import SLOW_IDS
 from fuzz.prog.text import print_program, print_turn
 from fuzz.subject import ProgramSubject, Subject
 from fuzz.userfile import is_user_program
@@ -202,6 +203,10 @@ def _subject(file: str, preemptions: int | None, kernel: str | None, only: str |
         no_kernel(file, kernel)
         return user_subject(file)
     known_ids([only] if only else [])
+    if only in SLOW_IDS:
+        raise UserError(
+            f"{only} is not asked of the runs of a search: see 'kfuzz sample --only {only}'"
+        )
     program = load(Path(file))
     if program.yield_at and preemptions is None:
         raise UserError(f"{file}: it has yield-at; then only --preemptions N can be searched")

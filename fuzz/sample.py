@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import ceil, sqrt
 from random import Random
 
+from fuzz.oracles import and_slow
 from fuzz.prog.prog import Program
 from fuzz.run import profile
 from fuzz.schedulers import SAMPLERS, expand, make_scheduler
@@ -56,7 +57,8 @@ def sample(
     of runs now and then."""
     subject = program
     if isinstance(subject, Program):
-        subject = ProgramSubject(subject.bare(), parse_spec(kernel or subject.kernel).text)
+        spec = parse_spec(kernel or subject.kernel).text
+        subject = ProgramSubject(subject.bare(), spec, and_slow(only))
     result = Sample(subject.kernel_name, scheduler, runs_count)
     sampler = make_scheduler(scheduler)
     for number in range(1, runs_count + 1):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Protocol
 
+from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import BUG, outcome_of, run
 from fuzz.turns import write_down
@@ -73,10 +74,11 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class ProgramSubject:
-    """A program on a kernel, with the oracles."""
+    """A program on a kernel, with oracles: by default those of every run."""
 
     program: Program
     kernel: str | None = None
+    oracles: tuple[type[Oracle], ...] = ORACLES
 
     @property
     def kernel_name(self) -> str:
@@ -98,7 +100,12 @@ class ProgramSubject:
         observers: Sequence[Observer] = (),
     ) -> Ran:
         outcome = run(
-            self.program, self.kernel, scheduler, choices or Choices(), observers=observers
+            self.program,
+            self.kernel,
+            scheduler,
+            choices or Choices(),
+            oracles=self.oracles,
+            observers=observers,
         )
         ending = outcome.machine.ending
         return Ran(

@@ -16,7 +16,7 @@ from fuzz.campaign.portfolio import Yield
 from fuzz.conflict import key
 from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
 from fuzz.minimise import minimise
-from fuzz.oracles import SLOW_ORACLES
+from fuzz.oracles import SLOW_IDS, SLOW_ORACLES
 from fuzz.prog.prog import ProgError, Program
 from fuzz.prog.text import parse, print_program
 from fuzz.run import run
@@ -160,7 +160,7 @@ class Driver:
             if self._out_of_time(1.0):
                 return
             outcome = run(entry.program, oracles=SLOW_ORACLES)
-            ids = {oracle.id for oracle in SLOW_ORACLES} & outcome.ids - options.ignore
+            ids = SLOW_IDS & outcome.ids - options.ignore
             for id in sorted(ids & options.only if options.only else ids):
                 status = self._refreshed()
                 status.counts[id] = status.counts.get(id, 0) + 1

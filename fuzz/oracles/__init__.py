@@ -1,6 +1,8 @@
 """Oracles: claims about the kernel that can be false, one subject a file."""
 
-from fuzz.oracles.base import Oracle, Snapshot
+from collections.abc import Iterable
+
+from fuzz.oracles.base import Observing, Oracle, Snapshot
 from fuzz.oracles.content import NoWriteIsLost, WritesAreSoftDirty
 from fuzz.oracles.counters import (
     AnonVmaReferencesAreStructural,
@@ -25,6 +27,11 @@ from fuzz.oracles.mlocked import (
     MlockedPageIsMappedByALockedVma,
     NrMlockCountsMlockedPages,
     RmapWalkKeepsMlocked,
+)
+from fuzz.oracles.ptlfree import (
+    MapcountIsRightWhenPtlIsFree,
+    MappingsHaveReferences,
+    RssIsRightWhenPtlIsFree,
 )
 from fuzz.oracles.refcount import MapcountIsNumberOfPtes, RefcountIsAccountedFor
 from fuzz.oracles.tags import UnaccountedMappingHasNoDirtyTag
@@ -56,9 +63,31 @@ ORACLES: tuple[type[Oracle], ...] = (
     FreedThingsAreLeftAlone,
 )
 
-# Those that cost too much to be asked of every run: lock order is a third of the run itself.
-# Asked by replay and by the diagram, and of its corpus when a campaign ends.
-SLOW_ORACLES: tuple[type[Oracle], ...] = (LocksAreTakenInOrder,)
+# Those that cost too much to be asked of every run: lock order is a third of the run itself, and
+# who observes sees every step. Asked by replay and by the diagram, of its corpus when a campaign
+# ends, and of every run of a sample that names them.
+SLOW_ORACLES: tuple[type[Oracle], ...] = (
+    LocksAreTakenInOrder,
+    MapcountIsRightWhenPtlIsFree,
+    MappingsHaveReferences,
+    RssIsRightWhenPtlIsFree,
+)
 ALL_ORACLES = (*ORACLES, *SLOW_ORACLES)
+SLOW_IDS = frozenset(oracle.id for oracle in SLOW_ORACLES)
 
-__all__ = ["ALL_ORACLES", "ORACLES", "SLOW_ORACLES", "Oracle", "Snapshot"]
+
+def and_slow(ids: Iterable[str]) -> tuple[type[Oracle], ...]:
+    """The oracles of every run, and of the slow ones those that are named."""
+    return (*ORACLES, *(oracle for oracle in SLOW_ORACLES if oracle.id in ids))
+
+
+__all__ = [
+    "ALL_ORACLES",
+    "ORACLES",
+    "SLOW_IDS",
+    "SLOW_ORACLES",
+    "Observing",
+    "Oracle",
+    "Snapshot",
+    "and_slow",
+]

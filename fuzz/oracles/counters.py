@@ -38,7 +38,7 @@ class RssCountsPtes:
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         for mm in state.k.processes.values():
-            counted = _rss(mm)
+            counted = rss_of_ptes(mm)
             if counted != mm.rss:
                 yield Report(
                     self.id,
@@ -48,7 +48,7 @@ class RssCountsPtes:
                 )
 
 
-def _rss(mm: MmStruct) -> list[int]:
+def rss_of_ptes(mm: MmStruct) -> list[int]:
     counted = [0, 0, 0]
     for pte in mm.ptes.values():
         value = pte._value

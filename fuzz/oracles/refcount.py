@@ -75,15 +75,9 @@ class MapcountIsNumberOfPtes:
         k = state.k
         anon = dict.fromkeys((zone.node for zone in k.zones), 0)
         file = dict(anon)
+        for page, text in wrong_mapcounts(state):
+            yield Report(self.id, text, "oracle", (page.label(),))
         for page in k.pages.values():
-            ptes = len(state.mappings.get(page.pfn, ()))
-            if page._mapcount != ptes and not (k.balloon is not None and page in k.balloon.pages):
-                yield Report(
-                    self.id,
-                    f"{page.label()} has mapcount {page._mapcount}, {ptes} ptes map it",
-                    "oracle",
-                    (page.label(),),
-                )
             if page._mapcount > 0 and not page._flags & PG_head:
                 of = anon if isinstance(page._mapping, ANON) else file
                 of[page.zone.node] += page.nr_pages
@@ -100,3 +94,12 @@ class MapcountIsNumberOfPtes:
                         "oracle",
                         (zone.label(),),
                     )
+
+
+def wrong_mapcounts(state: Snapshot) -> Iterator[tuple[Page, str]]:
+    """Pages whose mapcount is not the number of ptes that map them, and by how much."""
+    balloon = state.k.balloon
+    for page in state.k.pages.values():
+        ptes = len(state.mappings.get(page.pfn, ()))
+        if page._mapcount != ptes and not (balloon is not None and page in balloon.pages):
+            yield page, f"{page.label()} has mapcount {page._mapcount}, {ptes} ptes map it"
