@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fuzz.oracles import ORACLES, Observing, Oracle, Snapshot
+from fuzz.oracles import ORACLES, Oracle, Snapshot
 from fuzz.prog.prog import Op, Program
 from fuzz.schedulers import Default, Profile, Replay, make_scheduler, profile_of
 from fuzz.schedulers.replay import Diverged
@@ -90,18 +90,17 @@ def run(
     spec = parse_spec(kernel or program.kernel)
     if scheduler is None:
         scheduler, choices = scheduler_of(program)
-    asked = [oracle() for oracle in oracles]
-    observing = (oracle.observe for oracle in asked if isinstance(oracle, Observing))
     machine = Machine(
         scheduler,
         choices,
         steps_max=steps_max,
         backend=backend,
         yield_at=program.yield_at or None,
-        observers=(*observing, *observers),
+        observers=observers,
         faults=program.faults,
     )
     k = boot(machine, spec.toggles, program.size, program.processes())
+    asked = [oracle() for oracle in oracles]
     for oracle in asked:
         oracle.attach(k)
     returns: list[list[int]] = [[] for _ in range(len(program.tasks) + 1)]

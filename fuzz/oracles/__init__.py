@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fuzz.oracles.base import Observing, Oracle, Snapshot
+from fuzz.oracles.base import Oracle, Snapshot
 from fuzz.oracles.content import NoWriteIsLost, WritesAreSoftDirty
 from fuzz.oracles.counters import (
     AnonVmaReferencesAreStructural,
@@ -86,7 +86,6 @@ __all__ = [
     "ORACLES",
     "SLOW_IDS",
     "SLOW_ORACLES",
-    "Observing",
     "Oracle",
     "Snapshot",
     "and_slow",

@@ -7,10 +7,10 @@ never imports kstate.mm: the model must not judge itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from kstate.flags import VM_LOCKED
-from kstate.machine import Operand, Point, Report, Task
+from kstate.machine import Report
 from kstate.structs import MIGRATION, PRESENT, Kernel, Page, Pte, VmAreaStruct
 
 
@@ -51,21 +51,14 @@ class Snapshot:
 class Oracle(Protocol):
     """One claim. Made anew for every run.
 
-    id: of the finding it reports. attach: subscribe to notes, if it must look while the run goes
-    on. quiescent: asked once of a run that ended by itself and settled."""
+    id: of the finding it reports. attach: subscribe to notes or observe steps, if it must look
+    while the run goes on. quiescent: asked once of a run that ended by itself and settled."""
 
     id: str
 
     def attach(self, k: Kernel) -> None: ...
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]: ...
-
-
-@runtime_checkable
-class Observing(Protocol):
-    """An oracle that looks while the run goes on: called before each step takes effect."""
-
-    def observe(self, task: Task, point: Point, operand: Operand) -> None: ...
 
 
 def vma_was_locked_throughout(k: Kernel, vma: VmAreaStruct, since: int, objects_count: int) -> bool:

@@ -25,8 +25,9 @@ class _WhenPtlIsFree:
     def attach(self, k: Kernel) -> None:
         self.k = k
         self.told: dict[str, Report] = {}
+        k.machine.observe(self.look)
 
-    def observe(self, task: Task, point: Point, operand: Operand) -> None:
+    def look(self, task: Task, point: Point, operand: Operand) -> None:
         """Called before each step."""
         if point.primitive is not PTL.unlock:
             return

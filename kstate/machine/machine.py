@@ -454,6 +454,11 @@ class Machine:
     def subscribe(self, kind: str, tell: Callable[[Note], None]) -> None:
         self._subscribers.setdefault(kind, []).append(tell)
 
+    def observe(self, observer: Observer) -> None:
+        """From here on, call `observer` before every step but begin takes effect."""
+        self.observers = (*self.observers, observer)
+        self._closely = True
+
     def fault(self, kind: str) -> bool:
         """Should this call fail? `kind` names what can: `alloc_page`.
 
