@@ -58,7 +58,7 @@ class Outcome:
     def let_go(self) -> None:
         """Nobody will look at the run again, unless it shows something: see Machine.forget."""
         if not self.findings:
-            self.machine.forget()
+            self.k.forget()
 
     @property
     def ids(self) -> frozenset[str]:

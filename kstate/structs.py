@@ -1317,6 +1317,18 @@ class Kernel:
         self.ksm: Ksm | None = None
         self.thp: Thp | None = None
 
+    def forget(self) -> None:
+        """Nobody will look at it again: see Machine.forget. Opens the circles of its structs."""
+        for mm in self.processes.values():
+            mm.vmas = []
+            mm.ptes = {}
+        for mapping in (*self.files.values(), self.swap.space):
+            mapping.i_mmap = []
+            mapping._page_tree = {}
+        for zone in self.zones:
+            zone.lists = []
+        self.machine.forget()
+
     def count_vm_event(self, event: str, number: int = 1) -> None:
         self.events[event] = self.events.get(event, 0) + number
 

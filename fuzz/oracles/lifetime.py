@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import dropwhile
 
 from fuzz.oracles.base import Snapshot
-from kstate.machine import (
-    LOAD,
-    Note,
-    Report,
-    touch,
-)
-from kstate.machine.points import point_by_number
+from kstate.machine import LOAD, Note, Report, touch
+from kstate.machine.points import LOG_LENGTH, point_by_number
 from kstate.structs import Kernel, VmAreaStruct
 
 # What may be tried on a page or anon_vma that may be gone: it fails, or is taken back.
@@ -39,39 +33,31 @@ class FreedThingsAreLeftAlone:
         self._freed.append(note)
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
-        # Until the first free every page that is allocated is one that nobody freed.
-        notes = list(dropwhile(lambda note: note.kind == "page-allocated", self._freed))
-        if not notes:
-            return
         machine = state.k.machine
         log = machine.log
         freed: set[int] = set()
-        following = 0
-        at = notes[0].log_at
-        while at < len(log):
-            number = log[at]
-            if number < 0:
-                at += 1
-                continue
-            while following < len(notes) and notes[following].log_at <= at:
-                note = notes[following]
-                following += 1
-                if note.kind == "page-allocated":
-                    freed.discard(note.about[0].id)
-                else:
-                    freed.add(note.about[0].id)
-            point = point_by_number(number)
-            primitive = point.primitive
-            if log[at + 1] in freed:
-                thing = machine.objects[log[at + 1]]
-                if isinstance(thing, VmAreaStruct) or not (
-                    primitive.access == LOAD or primitive.name in SPECULATIVE
-                ):
-                    yield Report(
-                        self.id,
-                        f"{point.name} on {thing.label()} after it was freed",
-                        point.name.split(" ", 1)[0],
-                        (thing.label(),),
-                    )
-                    return
-            at += 2 + primitive.results
+        ends = [note.log_at for note in self._freed[1:]] + [len(log)]
+        for note, end in zip(self._freed, ends, strict=False):
+            if note.kind == "page-allocated":
+                freed.discard(note.about[0].id)
+            else:
+                freed.add(note.about[0].id)
+            at = note.log_at
+            while freed and at < end:
+                number = log[at]
+                if number < 0:
+                    at += 1
+                    continue
+                if log[at + 1] in freed:
+                    point, thing = point_by_number(number), machine.objects[log[at + 1]]
+                    if isinstance(thing, VmAreaStruct) or not (
+                        point.primitive.access == LOAD or point.primitive.name in SPECULATIVE
+                    ):
+                        yield Report(
+                            self.id,
+                            f"{point.name} on {thing.label()} after it was freed",
+                            point.name.split(" ", 1)[0],
+                            (thing.label(),),
+                        )
+                        return
+                at += LOG_LENGTH[number]

@@ -493,10 +493,17 @@ class Machine:
     def forget(self) -> None:
         """Let go of the run, which cannot be looked at any more: most of it is freed at once then,
         and need not wait for the garbage collector, which takes longer than to make it."""
+        for task in self.tasks:
+            task.operand = self  # not itself, as at its end
         self.objects = []
         self.tasks = []
+        self.log = []
+        self._notes = []
         self.looked = None
         self._subscribers = {}
+        self._alive = []
+        self._hub = None
+        self.current = self.machine = None  # type: ignore[assignment]
 
     def stacks(self) -> Iterable[tuple[Task, list[str]]]:
         """Tasks that are still alive, with what each would do next."""

@@ -91,6 +91,7 @@ class Primitive:
             if known.name != name:
                 raise ValueError(f"points {known.name!r} and {name!r} have one number")
             _POINT_BY_NAME[name] = point
+            LOG_LENGTH[point.number] = 2 + self.results
         self.points[code.co_name] = point
         return point
 
@@ -120,6 +121,8 @@ class Point:
 KERNEL_FOLDERS = ("mm", "fs", "kernel")
 _POINT_BY_NAME: dict[str, Point] = {}
 _POINT_BY_NUMBER: dict[int, Point] = {}
+# Of a step in a log, by its point's number: number, operand and results.
+LOG_LENGTH: dict[int, int] = {}
 
 
 def point_by_number(number: int) -> Point:
