@@ -138,6 +138,7 @@ class Reduced:
         del steps[stop - start :]
         away = Away(tasks, everything=not whole)
         away.wait(cut_off(ran.machine))
+        ran.let_go()
         options = [option for option in scheduler.options if start <= option[0] < stop]
         later: set[int] = set()  # tasks that some run goes to after the step that comes now
         for number in range(len(steps) - 1, -1, -1):

@@ -54,6 +54,7 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
     operation = [0] * len(machine.tasks)
     last: dict[tuple[int, str], tuple[int, int, int, bool]] = {}
     at, task, following = 0, 0, 0
+    competed = False
     while at < end:
         while begins[following][0] <= at:
             operation[begins[following][1]] = begins[following][2]
@@ -61,6 +62,7 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
         number = log[at]
         if number < 0:
             task = -1 - number
+            competed = competed or task > 0
             at += 1
             continue
         facts = _FACTS.get(number)
@@ -74,11 +76,12 @@ def features(program: Program, outcome: Outcome) -> set[Feature]:
             )
         word, stores, results, names = facts
         doing = operation[task]
-        key = (log[at + 1], word)
-        before = last.get(key)
-        if before is not None and before[0] != task and before[0] and (stores or before[3]):
-            found.add((before[1], before[2], doing, number))
-        last[key] = (task, doing, number, stores)
+        if competed:  # what init did before is nobody's communication
+            key = (log[at + 1], word)
+            before = last.get(key)
+            if before is not None and before[0] != task and before[0] and (stores or before[3]):
+                found.add((before[1], before[2], doing, number))
+            last[key] = (task, doing, number, stores)
         at += 2
         if names:
             found.add((doing, number))

@@ -70,7 +70,7 @@ def sample(
         if ids:
             result.hits += 1
             result.first_hit = result.first_hit or number
-        ran.machine.forget()
+        ran.let_go()
         if progress is not None and number % PROGRESS_EVERY == 0:
             progress(number)
     return result

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
-from fuzz.run import BUG, outcome_of, run
+from fuzz.run import BUG, Outcome, outcome_of, run
 from fuzz.turns import write_down
 from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
 from kstate.machine.machine import Fault, Observer
@@ -44,6 +44,14 @@ class Ran:
         if self.crashed:
             return BUG
         return outcome_of(self.machine.ending, bool(self.findings))
+
+    def let_go(self) -> None:
+        """Nobody will look at the run again, unless it shows something: see Machine.forget."""
+        if not self.findings:
+            if isinstance(self.state, Outcome):
+                self.state.k.forget()
+            else:
+                self.machine.forget()
 
     def turns(self) -> tuple[TurnSpec, ...]:
         """Its schedule, to replay."""
