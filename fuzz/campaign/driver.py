@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,6 +26,7 @@ MINIMISED_PER_ID = 3  # different crashes of one finding worth a folder of their
 STATUS_EVERY_S = 2.0
 GC_THRESHOLD = 50_000
 SEARCH_SHARE = 0.8  # of the time; the rest is for making reproducers smaller
+SMALLER_SHARE = 0.1  # of the runs made while it searches may go into making reproducers smaller
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Driver:
         self._known: set[str] = set()
         self._best: dict[str, tuple[str, Program, Path | None]] = {}
         self._minimised: dict[str, int] = {}
+        self._rough: deque[tuple[str, Program, Path | None]] = deque()
+        self._smaller_runs = 0
         self._polished: list[tuple[str, Path]] = []
         self._written = 0
         self._started = time.monotonic()
@@ -101,10 +105,14 @@ class Driver:
                 if self._over():
                     break
             self._save_corpus()
+            if self._rough and self._smaller_runs < SMALLER_SHARE * self.campaign.runs:
+                yield from self._make_smaller(*self._rough.popleft())
             now = time.monotonic()
             if now - last >= STATUS_EVERY_S:
                 last = now
                 yield self._refreshed()
+        while self._rough:
+            yield from self._make_smaller(*self._rough.popleft())
         yield from self._judge_corpus()
         for name, found in sorted(self._best.items()):
             if not self._out_of_time(1.0):
@@ -176,16 +184,21 @@ class Driver:
                 yield Found(id, name, folder, program, True)
 
     def _keep(self, program: Program, id: str) -> Iterator[Event]:
-        """Save as found, then smaller."""
+        """Save as found; it is made smaller when there is time."""
         crashes = self.options.crashes
-        outcome = run(program)
         rough: Path | None = None
         if crashes is not None:
-            rough = save(crashes, program, outcome, id)
+            rough = save(crashes, program, run(program), id)
             yield Found(id, rough.name, rough, program, False)
+        self._rough.append((id, program, rough))
+
+    def _make_smaller(self, id: str, program: Program, rough: Path | None) -> Iterator[Event]:
+        """Replace what was saved as found by what can be had without looking for schedules."""
+        crashes = self.options.crashes
         minimal = minimise(program, id, research=False, stop=lambda: self._out_of_time(1.0))
         if minimal is None:
             return
+        self._smaller_runs += minimal.runs
         name = folder_name(minimal.program, minimal.outcome, id)
         if name in self._known and rough is not None and rough.name != name:
             _remove(rough)
