@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """One step of a task. step: since tasks began to compete. operation: the one it is part of.
     held: locks it holds: (lock, for read only?). drops: it lets go of a lock. waits: it takes one,
     and waits for it if it must."""

@@ -37,7 +37,7 @@ class Directed:
         """Of trying a pair: 2 if its points never met; less, the more often they did."""
         tries = 1 + self.points.get((pair[1], pair[3]), 0)
         here = 1 + self.contexts.get(pair, 0)
-        return 1 / tries**2 + 1 / (here**2 * sqrt(tries))
+        return 1 / (tries * tries) + 1 / (here * here * sqrt(tries))
 
     def propose(
         self,
