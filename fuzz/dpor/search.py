@@ -8,9 +8,10 @@ unless what has been explored there covers it already.
 
 Departures. (1) A race is looked for behind steps that only enable: of lock, unlock, lock the first
 and the last are in a race, for the last could not run before the unlock. Whether it could run is
-told from the lock steps alone where these are plain locks, else by a probe: a run that only goes
-there and looks. Probes are counted apart. (2) What blocked tasks would have done next is in a race
-too, when a deadlock or a BUG has ended the run. (3) A step that ends the run conflicts with all.
+told from the steps alone where these are plain locks or a join, else by a probe: a run that only
+goes there and looks. Probes are counted apart. (2) What blocked tasks would have done next is in a
+race too, when a deadlock or a BUG has ended the run. (3) A step that ends the run conflicts with
+all.
 
 Chosen over caching of happens-before prefixes by what each must run: that visits every prefix of
 every class, which for two tasks of 60 steps that share nothing is 3600 prefixes; this is one run.
@@ -201,6 +202,8 @@ class Search:
         )
         if lent or not step.waits:
             return not lent
+        if step.name == "join":
+            return set(step.joined) <= {other.task for other in history if other.name == "end"}
         if step.name in _PLAIN:
             return not _held(history, step)
         key = (
