@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fuzz import crash
-from fuzz.campaign.driver import Driver, Found, Options
+from fuzz.campaign.driver import SMALLER_SHARE, Driver, Found, Options
 from fuzz.corpus import races_folder, read_program
 from fuzz.explore import explore
 from fuzz.minimise import _Search, _smaller, minimise, size
@@ -20,6 +21,7 @@ from fuzz.run import run
 from fuzz.sample import sample
 from fuzz.schedulers import Profile, expand, make_scheduler
 from fuzz.turns import write_down
+from kstate.patches import CLEAN
 
 
 def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: Path) -> None:
@@ -40,6 +42,35 @@ def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: 
             assert result.expected is True
             assert result.outcome.diverged is None
         assert folder.name.startswith(program.expects[0].id)
+
+
+def test_making_reproducers_smaller_takes_its_share_of_the_runs_and_no_more(tmp_path: Path) -> None:
+    driver = Driver(Options("v4.3", 1, runs_max=3000, crashes=tmp_path))
+    spent, during, after = 0, 0, 0
+    for event in driver.events():
+        if isinstance(event, Found) and event.minimised and not event.replaces:
+            if driver.campaign.runs < 3000:
+                assert spent < SMALLER_SHARE * driver.campaign.runs
+                during += 1
+            else:
+                after += 1
+        spent = driver._smaller_runs
+    assert during
+    assert after
+
+
+def test_a_run_that_was_let_go_leaves_nothing_to_the_garbage_collector() -> None:
+    program = read_program(races_folder() / "2b-i-munlock.prog")
+    for _ in range(2):  # the first meets points that stay
+        gc.collect()
+        gc.disable()
+        outcome = run(program, CLEAN)
+        assert not outcome.findings
+        outcome.let_go()
+        del outcome
+        left = gc.collect()
+        gc.enable()
+    assert left == 0
 
 
 def grown() -> tuple[str, str]:

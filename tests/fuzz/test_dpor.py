@@ -179,7 +179,9 @@ def test_bounded_search_finds_the_bug_of_one_preemption() -> None:
     subject = MachineSubject(reorder(3))
     assert explore(subject, preemptions=0).verdict == EXHAUSTED
     assert list(explore(subject, preemptions=1).findings) == ["assertion"]
-    assert list(explore(subject, preemptions=None).findings) == ["assertion"]
+    result = explore(subject, preemptions=None)
+    assert list(result.findings) == ["assertion"]
+    assert result.probes == 0  # that init could not have joined before is told without a run
 
 
 def test_what_is_wrong_with_a_program_is_told_as_what_it_is() -> None:
