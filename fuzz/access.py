@@ -13,7 +13,7 @@ from kstate.machine.points import point_by_number
 class Access(NamedTuple):
     """One step of a task. step: since tasks began to compete. operation: the one it is part of.
     held: locks it holds: (lock, for read only?). drops: it lets go of a lock. waits: it takes one,
-    and waits for it if it must."""
+    and waits for it if it must. shares: it takes or lets go of one for read only."""
 
     step: int
     number: int
@@ -24,6 +24,7 @@ class Access(NamedTuple):
     held: frozenset[tuple[int, bool]]
     drops: bool
     waits: bool
+    shares: bool
 
     @property
     def place(self) -> tuple[str, int]:
@@ -55,9 +56,12 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
         stores = primitive.access != LOAD
         kind = _LOCKING.get(primitive.name)
         drops = kind is not None and not kind[0]
-        waits = kind is not None and kind[0] and not primitive.results
+        waits = kind is not None and kind[0] and "trylock" not in primitive.name
+        shares = kind is not None and kind[1]
         word = primitive.word
-        found.append(Access(step, log[at], operand, word, stores, operation, held, drops, waits))
+        found.append(
+            Access(step, log[at], operand, word, stores, operation, held, drops, waits, shares)
+        )
         if kind is not None:
             acquires, for_read = kind
             if not acquires:
@@ -69,7 +73,7 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
     return found
 
 
-# name of a locking primitive: (does it acquire, for read only); one with a result can fail
+# name of a locking primitive: (does it acquire, for read only); one with a result may not have it
 _LOCKING: dict[str, tuple[bool, bool]] = {
     "spin_lock": (True, False),
     "spin_unlock": (False, False),
@@ -107,9 +111,10 @@ def excluded(one: Access, other: Access) -> bool:
 def compete(one: Access, other: Access) -> bool:
     """Can two accesses to one word come in either order, and does it matter which is first?
 
-    One of them stores; no lock keeps them apart; and neither lets go of a lock that the other lets
-    go of as well or waits for: their orders are those in which the two take it."""
-    if not (one.stores or other.stores):
+    One of them stores; no lock keeps them apart; neither lets go of a lock that the other lets go
+    of as well or waits for: their orders are those in which the two take it; and not both are
+    readers' of one lock, who do not mind each other."""
+    if not (one.stores or other.stores) or (one.shares and other.shares):
         return False
     if (one.drops and (other.drops or other.waits)) or (other.drops and one.waits):
         return False

@@ -42,9 +42,11 @@ def compared(init: tuple[Op, ...], one: Op, other: Op) -> set[str]:
 
 
 def test_conflicts_are_those_of_the_state() -> None:
-    """Two processes share nothing until they map one file; munlock and exit meet at vm_flags only
-    where both have locked the page."""
-    assert compared((A_ANON, B_ANON), READ_A, READ_A) >= {"mmap_sem"}
+    """Two threads share their ptl, and mmap_sem where one of them takes it for write; two processes
+    share nothing until they map one file; munlock and exit meet at vm_flags only where both have
+    locked the page."""
+    assert compared((A_ANON, B_ANON), READ_A, READ_A) == {"mm_users", "ptl"}
+    assert "mmap_sem" in compared((A_ANON, B_ANON), READ_A, Op("A", "unmap", (0,)))
     assert compared((A_ANON, B_ANON), Op("A", "exit"), Op("B", "drain")) == set()
     assert "page_tree" in compared((A_MAPS, B_MAPS), READ_A, READ_B)
     assert "vm_flags" in compared((A_MAPS, B_MAPS, *LOCKS), MUNLOCK, EXIT)
@@ -159,9 +161,11 @@ def test_a_portfolio_moves_when_yields_do() -> None:
     assert second["two"] > 0.8
 
 
-def access(drops: bool = False, waits: bool = False, held: int | None = None) -> Access:
+def access(
+    drops: bool = False, waits: bool = False, shares: bool = False, held: int | None = None
+) -> Access:
     locks = frozenset() if held is None else frozenset({(held, False)})
-    return Access(1, 1, 7, "ptl", True, "exit", locks, drops, waits)
+    return Access(1, 1, 7, "ptl", True, "exit", locks, drops, waits, shares)
 
 
 def test_who_waits_for_a_lock_does_not_compete_with_who_drops_it_but_who_tries_does() -> None:
@@ -174,6 +178,25 @@ def test_who_waits_for_a_lock_does_not_compete_with_who_drops_it_but_who_tries_d
     assert compete(waits, waits)
     assert not compete(access(held=3), access(held=3))
     assert compete(access(held=3), access(held=4))
+    reader = access(waits=True, shares=True)
+    assert not compete(reader, reader)
+    assert compete(reader, waits)
+
+
+def test_of_two_rwsem_users_only_what_a_writer_takes_competes() -> None:
+    """munmap takes mmap_sem for write and a fault for read: each may come first, and that is all.
+    Two faults do not mind each other."""
+    state = Program("v4.3", size=MachineSize(cpus=2, zones=2, pages=16), init=(A_ANON,))
+    fault, other, unmap = (
+        accesses(run(beside(state, 0, op)), 1)
+        for op in (Op("A", "write", (0,)), Op("A", "write", (1,)), Op("A", "unmap", (0,)))
+    )
+
+    def on_mmap_sem(mine: list[Access], theirs: list[Access]) -> set[tuple[bool, bool]]:
+        return {(a.waits, b.waits) for a, b in conflicts(mine, theirs) if a.word == "mmap_sem"}
+
+    assert on_mmap_sem(fault, other) == set()
+    assert on_mmap_sem(fault, unmap) == {(True, True)}
 
 
 def test_an_unlock_competes_with_a_trylock_as_in_7a() -> None:
