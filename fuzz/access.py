@@ -9,11 +9,14 @@ from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
 
+Locks = frozenset[tuple[int, bool]]  # (lock, for read only?)
+
 
 class Access(NamedTuple):
     """One step of a task. step: since tasks began to compete. operation: the one it is part of.
-    held: locks it holds: (lock, for read only?). drops: it lets go of a lock. waits: it takes one,
-    and waits for it if it must. shares: it takes or lets go of one for read only."""
+    held: locks it holds. needed: locks it has waited for till now, or waits for now. drops: it lets
+    go of a lock. waits: it takes one, and waits for it if it must. shares: it takes or lets go of
+    one for read only."""
 
     step: int
     number: int
@@ -21,7 +24,8 @@ class Access(NamedTuple):
     word: str
     stores: bool
     operation: str
-    held: frozenset[tuple[int, bool]]
+    held: Locks
+    needed: Locks
     drops: bool
     waits: bool
     shares: bool
@@ -45,7 +49,8 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
         return []
     log = machine.log
     found = []
-    held: frozenset[tuple[int, bool]] = frozenset()
+    held: Locks = frozenset()
+    needed: Locks = frozenset()
     at, step, operation, following = entered + 1, 0, "", 0
     while at < len(log) and log[at] >= 0:
         while following < len(begins) and begins[following][0] <= at:
@@ -58,10 +63,10 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
         drops = kind is not None and not kind[0]
         waits = kind is not None and kind[0] and "trylock" not in primitive.name
         shares = kind is not None and kind[1]
-        word = primitive.word
-        found.append(
-            Access(step, log[at], operand, word, stores, operation, held, drops, waits, shares)
-        )
+        if waits:
+            needed |= {(operand, shares)}
+        place = step, log[at], operand, primitive.word, stores, operation
+        found.append(Access(*place, held, needed, drops, waits, shares))
         if kind is not None:
             acquires, for_read = kind
             if not acquires:
@@ -99,12 +104,20 @@ _LOCKING: dict[str, tuple[bool, bool]] = {
 
 def excluded(one: Access, other: Access) -> bool:
     """Does a lock that both hold keep the two apart? Then taking it is where orders differ."""
-    theirs = other.held
-    if not theirs:
-        return False
-    for lock, for_read in one.held:
-        if (lock, False) in theirs or (not for_read and (lock, True) in theirs):
-            return True
+    return _clash(one.held, other.held)
+
+
+def reaches(one: Access, left: Access) -> bool:
+    """Does a task get as far as `one` while another is away just before `left`? It does not where
+    it must wait for a lock that is held there. As far as can be told from what each does alone."""
+    return not _clash(left.held, one.needed)
+
+
+def _clash(mine: Locks, theirs: Locks) -> bool:
+    if theirs:
+        for lock, for_read in mine:
+            if (lock, False) in theirs or (not for_read and (lock, True) in theirs):
+                return True
     return False
 
 

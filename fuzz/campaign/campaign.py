@@ -32,7 +32,7 @@ GROWING, MEASURING, MEETING = "growing", "measuring", "meeting"
 SAMPLERS = ("random_walk(run=20)", "pct(depth=2)", "pct(depth=3)", "pos", "surw", "delay(delays=2)")
 # What everyone has of the budget whatever it finds; the rest goes where behaviour is still new. New
 # behaviour is no finding: a meeting that shows nothing new may still have the one schedule.
-FLOORS = {GROWING: 0.25, MEASURING: 0.1, MEETING: 0.55, **dict.fromkeys(SAMPLERS, 0.01)}
+FLOORS = {GROWING: 0.12, MEASURING: 0.08, MEETING: 0.74, **dict.fromkeys(SAMPLERS, 0.01)}
 SAMPLES_A_ROUND = 3
 POOL_MAX = 256
 DRAWS_BITS = 16

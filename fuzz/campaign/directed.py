@@ -6,14 +6,15 @@ detector, and what was tried less often is tried first. Two counts say how often
 points alone, whatever operations led there, so that a few thousand pairs cover the kernel; and one
 of the points in their context, the operations and the shape of the object, for what a pair of
 points leads to depends on who meets there over what. Another context of points that met in many
-is worth less: reference counts meet everywhere.
+is worth less: reference counts meet everywhere. Nobody is left with a lock that the other waits
+for before it gets to its access.
 """
 
 from __future__ import annotations
 
 from math import sqrt
 
-from fuzz.access import Access, conflicts
+from fuzz.access import Access, conflicts, reaches
 from fuzz.bounded import Deviation
 
 PER_ORDER_MAX = 8  # preemptions proposed for one order of two tasks
@@ -51,7 +52,7 @@ class Directed:
         the one most worth a try first. shapes: by id of the object. Proposing counts as trying."""
         cuts: dict[int, dict[Pair, None]] = {}
         for access, their in conflicts(mine, theirs):
-            if access.step > 0:
+            if access.step > 0 and reaches(their, access):
                 pair = (*access.place, *their.place, shapes.get(access.operand, 0))
                 cuts.setdefault(access.step, {})[pair] = None
         proposed: list[tuple[Deviation, ...]] = []

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from fuzz.access import Access, compete
+from fuzz.access import Access, compete, reaches
 from fuzz.campaign.directed import Directed, Pair, Shape
 from fuzz.campaign.growth import Entry
 from fuzz.coverage import Feature, mappings_of, page_shapes
@@ -160,13 +160,15 @@ def _by_word(done: list[Access]) -> Footprint:
 
 
 def _conflicts(mine: Footprint, theirs: Footprint, shapes: dict[int, Shape]) -> tuple[Pair, ...]:
-    """What two operations compete for (fuzz.access)."""
+    """What two operations compete for, and one of them gets to while the other is away."""
     found: dict[Pair, None] = {}
     for word in mine if len(mine) <= len(theirs) else theirs:
         if word in mine and word in theirs:
             shape = shapes.get(word[0], 0)
             for access in mine[word]:
                 for their in theirs[word]:
-                    if compete(access, their):
+                    if compete(access, their) and (
+                        reaches(their, access) or reaches(access, their)
+                    ):
                         found[*access.place, *their.place, shape] = None
     return tuple(found)

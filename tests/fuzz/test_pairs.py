@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from fuzz.access import Access, accesses, compete, conflicts
+from fuzz.access import Access, accesses, compete, conflicts, reaches
+from fuzz.bounded import Deviate
 from fuzz.campaign.directed import Directed
 from fuzz.campaign.growth import Entry, Growth
 from fuzz.campaign.meeting import Meetings
@@ -17,6 +19,7 @@ from fuzz.pairs import Index, beside, footprint, measure, resident_partner
 from fuzz.prog.prog import Op, Program
 from fuzz.run import Outcome, run
 from kstate.boot import MachineSize
+from kstate.machine import Choices
 
 A_MAPS = Op("A", "map", (0, "tmpfs_shared"))
 A_ANON = Op("A", "map", (0, "anon"))
@@ -165,7 +168,7 @@ def access(
     drops: bool = False, waits: bool = False, shares: bool = False, held: int | None = None
 ) -> Access:
     locks = frozenset() if held is None else frozenset({(held, False)})
-    return Access(1, 1, 7, "ptl", True, "exit", locks, drops, waits, shares)
+    return Access(1, 1, 7, "ptl", True, "exit", locks, locks, drops, waits, shares)
 
 
 def test_who_waits_for_a_lock_does_not_compete_with_who_drops_it_but_who_tries_does() -> None:
@@ -197,6 +200,40 @@ def test_of_two_rwsem_users_only_what_a_writer_takes_competes() -> None:
 
     assert on_mmap_sem(fault, other) == set()
     assert on_mmap_sem(fault, unmap) == {(True, True)}
+
+
+def test_nobody_is_left_where_the_other_would_have_to_wait_first() -> None:
+    """Of munlock and exit, both ways: left just before an access, does the other get to its own?
+    Told from what each does alone, which is mostly right: what has changed meanwhile may let the
+    other go another way, as where exit finds nothing to munlock and so locks no page."""
+    state = Program("v4.3", init=(A_MAPS, B_MAPS, *LOCKS))
+    both = replace(state, tasks=((MUNLOCK,), (EXIT,)))
+    done = [
+        accesses(run(both, None, Deviate(((0, task),), record=False), Choices()), task)
+        for task in (1, 2)
+    ]
+    told: dict[tuple[bool, bool], int] = {}
+    for first, other in ((1, 2), (2, 1)):
+        mine, theirs = done[first - 1], done[other - 1]
+        for left, their in conflicts(mine, theirs):
+            if left.step == 0:
+                continue
+            deviations = ((0, first), (left.step, other))
+            machine = run(both, None, Deviate(deviations, record=False), Choices()).machine
+            away = next(n for n, switch in enumerate(machine.switches) if switch.entered == other)
+            since, until = (switch.log_at for switch in machine.switches[away : away + 2])
+            met = any(
+                (event.point.number, event.operand) == (their.number, their.operand)
+                for event in machine.events(since)
+                if event.log_at < until
+            )
+            key = reaches(their, left), met
+            told[key] = told.get(key, 0) + 1
+        reached = {a.step for a, b in conflicts(mine, theirs) if reaches(b, a)}
+        proposed = Directed().propose(first, mine, other, theirs, {})
+        assert {deviations[1][0] for deviations in proposed} <= reached
+    assert told[True, True] > 3 * told[True, False]
+    assert told[False, False] > 2 * told[False, True]
 
 
 def test_an_unlock_competes_with_a_trylock_as_in_7a() -> None:
