@@ -7,6 +7,7 @@ well nothing is claimed: mappings are in the middle of a change then.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from fuzz.oracles.base import Snapshot
@@ -17,7 +18,7 @@ from kstate.machine import Operand, Point, Report, Task
 from kstate.structs import PTL, Kernel
 
 
-class _WhenPtlIsFree:
+class _WhenPtlIsFree(ABC):
     """A claim asked at each unlock of a ptl that is the only one held; told once an object."""
 
     id = ""
@@ -40,9 +41,9 @@ class _WhenPtlIsFree:
                 where = point.name.partition(" ")[0]
                 self.told[label] = Report(self.id, when, where, (label,))
 
+    @abstractmethod
     def wrong(self, k: Kernel) -> Iterator[tuple[str, str]]:
         """(label of an object, what is wrong with it) now."""
-        raise NotImplementedError
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
         yield from self.told.values()
