@@ -253,7 +253,7 @@ def test_minimize_and_fmt_write_what_replays(tmp_path: Path) -> None:
 
 def test_run_tells_json_and_keeps_crashes_and_corpus(tmp_path: Path) -> None:
     crashes, corpus = tmp_path / "crashes", tmp_path / "corpus"
-    arguments = ("run", "--runs", 2500, "--seed", 3, "--crashes", crashes, "--corpus", corpus)
+    arguments = ("run", "--runs", 4000, "--seed", 3, "--crashes", crashes, "--corpus", corpus)
     result = kfuzz(*arguments, "--json")
     assert result.returncode == 1
     events = [json.loads(line) for line in result.stdout.splitlines()]
