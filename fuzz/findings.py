@@ -168,7 +168,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "oracle",
         "I6",
         "",
-        "campaign runs but those of the corpus; while two ptls are held; runs ended by a BUG",
+        "campaign runs but those of the corpus; while two ptls are held",
         "mapcount",
     ),
     FindingInfo(
@@ -177,7 +177,7 @@ _TABLE: tuple[FindingInfo, ...] = (
         "oracle",
         "I7",
         "",
-        "campaign runs but those of the corpus; while two ptls are held; runs ended by a BUG",
+        "campaign runs but those of the corpus; while two ptls are held",
         "refcount",
     ),
     FindingInfo(
@@ -186,8 +186,8 @@ _TABLE: tuple[FindingInfo, ...] = (
         "oracle",
         "I8",
         "",
-        "campaign runs but those of the corpus; while two ptls are held; runs ended by a BUG; file "
-        "pages taken for anonymous ones",
+        "campaign runs but those of the corpus; while two ptls are held; file pages"
+        " taken for anonymous ones",
         "pte",
     ),
     FindingInfo(

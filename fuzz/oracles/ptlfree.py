@@ -25,7 +25,7 @@ class _WhenPtlIsFree(ABC):
 
     def attach(self, k: Kernel) -> None:
         self.k = k
-        self.told: dict[str, Report] = {}
+        self.told: set[int] = set()
         k.machine.observe(self.look)
 
     def look(self, task: Task, point: Point, operand: Operand) -> None:
@@ -35,33 +35,32 @@ class _WhenPtlIsFree(ABC):
         for mm in self.k.processes.values():
             if mm.page_table_lock.owner is not None and mm.page_table_lock is not operand:
                 return
-        for label, text in self.wrong(self.k):
-            if label not in self.told:
+        for thing, text in self.wrong(self.k):
+            if thing.id not in self.told:
+                self.told.add(thing.id)
                 when = f"{text}, when {task.name} is about to unlock {operand.label()}"
-                where = point.name.partition(" ")[0]
-                self.told[label] = Report(self.id, when, where, (label,))
+                task.machine.report(self.id, when, point.name.partition(" ")[0], thing)
 
     @abstractmethod
-    def wrong(self, k: Kernel) -> Iterator[tuple[str, str]]:
-        """(label of an object, what is wrong with it) now."""
+    def wrong(self, k: Kernel) -> Iterator[tuple[Operand, str]]:
+        """(object, what is wrong with it) now."""
 
     def quiescent(self, state: Snapshot) -> Iterator[Report]:
-        yield from self.told.values()
+        yield from ()
 
 
 class MapcountIsRightWhenPtlIsFree(_WhenPtlIsFree):
     """mapcount = present ptes that map the page, as at the end (MapcountIsNumberOfPtes).
 
     Invariant:   kernel-reference I6, mid-run.
-    Not checked: while two ptls are held; runs that did not end by themselves.
+    Not checked: while two ptls are held.
     Cost:        observes every step: not among the oracles of every run, see SLOW_ORACLES.
     """
 
     id = "mapcount-wrong-for-a-while"
 
-    def wrong(self, k: Kernel) -> Iterator[tuple[str, str]]:
-        for page, text in wrong_mapcounts(Snapshot(k)):
-            yield page.label(), text
+    def wrong(self, k: Kernel) -> Iterator[tuple[Operand, str]]:
+        yield from wrong_mapcounts(Snapshot(k))
 
 
 class MappingsHaveReferences(_WhenPtlIsFree):
@@ -69,18 +68,18 @@ class MappingsHaveReferences(_WhenPtlIsFree):
     would map it when it is freed.
 
     Invariant:   kernel-reference I7, mid-run, for those references that can be counted then.
-    Not checked: while two ptls are held; runs that did not end by themselves.
+    Not checked: while two ptls are held.
     Cost:        as MapcountIsRightWhenPtlIsFree.
     """
 
     id = "mapped-without-reference"
 
-    def wrong(self, k: Kernel) -> Iterator[tuple[str, str]]:
+    def wrong(self, k: Kernel) -> Iterator[tuple[Operand, str]]:
         for pfn, ptes in Snapshot(k).mappings.items():
             page = k.pages[pfn]
             if page._refcount < len(ptes):
-                label = page.label()
-                yield label, f"{label} has {page._refcount} references, {len(ptes)} ptes map it"
+                references = f"{page._refcount} references, {len(ptes)} ptes map it"
+                yield page, f"{page.label()} has {references}"
 
 
 class RssIsRightWhenPtlIsFree(_WhenPtlIsFree):
@@ -88,15 +87,15 @@ class RssIsRightWhenPtlIsFree(_WhenPtlIsFree):
     them a migration entry's old page was cannot be seen while it is between its mappings.
 
     Invariant:   kernel-reference I8, mid-run.
-    Not checked: while two ptls are held; runs that did not end by themselves.
+    Not checked: while two ptls are held.
     Cost:        as MapcountIsRightWhenPtlIsFree.
     """
 
     id = "rss-wrong-for-a-while"
 
-    def wrong(self, k: Kernel) -> Iterator[tuple[str, str]]:
+    def wrong(self, k: Kernel) -> Iterator[tuple[Operand, str]]:
         for mm in k.processes.values():
             held, counted = rss_of_ptes(mm), mm.rss
             if sum(held) != sum(counted) or held[MM_SWAPENTS] != counted[MM_SWAPENTS]:
                 text = f"rss of {mm.name} (file, anonymous, swap) is {counted}, its ptes are {held}"
-                yield mm.label(), text
+                yield mm, text

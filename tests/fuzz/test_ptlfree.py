@@ -13,7 +13,7 @@ from fuzz.replay import replay_file
 from fuzz.report.diagram import diagram
 from fuzz.run import run
 from fuzz.sample import sample
-from kstate.machine import SpinLock, spin_unlock
+from kstate.machine import KernelBug, SpinLock, spin_unlock
 from kstate.mm import memory, rmap
 from kstate.patches import CLEAN
 from kstate.structs import Kernel, MmStruct, Page
@@ -99,6 +99,18 @@ def test_a_planted_bug_that_mends_itself_is_seen_by_replay(
     assert "is about to unlock ptl@" in result.outcome.findings[0].text
     assert run(program).outcome == "clean"  # at the end nothing is wrong
     assert f"// {id}: " in diagram(program)[0]
+
+
+def test_what_was_seen_is_told_although_the_run_ends_in_a_bug(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def bug(k: Kernel, gathered: list[Page]) -> None:
+        raise KernelBug("bug-planted", "kernel BUG: planted", "test:bug")
+
+    monkeypatch.setattr(rmap, "page_remove_rmap", lambda k, page: None)
+    monkeypatch.setattr(memory, "tlb_finish_mmu", bug)
+    outcome = run(parse(UNMAP), oracles=and_slow(SLOW_IDS))
+    assert outcome.ids == {"bug-planted", "mapcount-wrong-for-a-while"}
 
 
 def test_a_mapping_in_the_middle_of_a_change_is_not_judged() -> None:
