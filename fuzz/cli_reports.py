@@ -1,5 +1,4 @@
-"""Commands that compare kernels or gather from many runs: `patch`, `bisect`, `locks`. The others
-stand in cli.py."""
+"""Commands that compare kernels or gather from many runs: `patch`, `bisect`, `locks`."""
 
 from __future__ import annotations
 

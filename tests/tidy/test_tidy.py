@@ -88,8 +88,11 @@ FLOOR_PLAN: dict[str, set[str]] = {
 }  # fmt: skip
 ANYTHING = {
     "fuzz.cli",
+    "fuzz.cli_campaign",
     "fuzz.cli_explore",
+    "fuzz.cli_lists",
     "fuzz.cli_reports",
+    "fuzz.cli_runs",
     "fuzz.bench",
     "fuzz.bench_blind",
     "fuzz.bench_frontrun",
