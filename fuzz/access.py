@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fuzz.locklog import ACTIONS, DOWNGRADE, DROP, QUEUE, TAKE, LockAction
 from fuzz.run import Outcome
 from kstate.machine import LOAD
 from kstate.machine.points import point_by_number
 
 Locks = frozenset[tuple[int, bool]]  # (lock, for read only?)
+NO_LOCK = LockAction("")
 
 
 class Access(NamedTuple):
@@ -59,47 +61,21 @@ def accesses(outcome: Outcome, task: int) -> list[Access]:
         primitive = point_by_number(log[at]).primitive
         operand = log[at + 1]
         stores = primitive.access != LOAD
-        kind = _LOCKING.get(primitive.name)
-        drops = kind is not None and not kind[0]
-        waits = kind is not None and kind[0] and "trylock" not in primitive.name
-        shares = kind is not None and kind[1]
-        if waits:
-            needed |= {(operand, shares)}
+        action = ACTIONS.get(primitive.name, NO_LOCK)
+        drops = action.act == DROP
+        if action.waits:
+            needed |= {(operand, action.shared)}
         place = step, log[at], operand, primitive.word, stores, operation
-        found.append(Access(*place, held, needed, drops, waits, shares))
-        if kind is not None:
-            acquires, for_read = kind
-            if not acquires:
-                held -= {(operand, for_read)}
-            elif not primitive.results or log[at + 2]:
-                held |= {(operand, for_read)}
+        found.append(Access(*place, held, needed, drops, action.waits, action.shared))
+        if drops:
+            held -= {(operand, action.shared)}
+        elif action.act == DOWNGRADE:
+            held = held - {(operand, False)} | {(operand, True)}
+        elif action.act in (TAKE, QUEUE) and (not primitive.results or log[at + 2]):
+            held |= {(operand, action.shared)}
         at += 2 + primitive.results
         step += 1
     return found
-
-
-# name of a locking primitive: (does it acquire, for read only); one with a result may not have it
-_LOCKING: dict[str, tuple[bool, bool]] = {
-    "spin_lock": (True, False),
-    "spin_unlock": (False, False),
-    "spin_lock_irq": (True, False),
-    "spin_unlock_irq": (False, False),
-    "spin_trylock": (True, False),
-    "mutex_lock": (True, False),
-    "mutex_unlock": (False, False),
-    "mutex_trylock": (True, False),
-    "lock_page": (True, False),
-    "trylock_page": (True, False),
-    "unlock_page": (False, False),
-    "down_read": (True, True),
-    "down_read_granted": (True, True),
-    "down_read_trylock": (True, True),
-    "up_read": (False, True),
-    "down_write": (True, False),
-    "down_write_granted": (True, False),
-    "down_write_trylock": (True, False),
-    "up_write": (False, False),
-}
 
 
 def excluded(one: Access, other: Access) -> bool:

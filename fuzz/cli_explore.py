@@ -31,12 +31,13 @@ from fuzz.cli import (
     user_errors,
     user_subject,
 )
-from fuzz.explore import EXHAUSTED, REFUTED, Exploration, WorkerLost, explore
+from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
 from fuzz.findings import title
 from fuzz.oracles import SLOW_IDS
 from fuzz.prog.text import print_program, print_turn
 from fuzz.subject import ProgramSubject, Subject
 from fuzz.userfile import is_user_program
+from fuzz.workers import WorkerLost
 
 UNDETERMINED = 3
 PROGRESS_EVERY_S = 2.0

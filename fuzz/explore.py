@@ -3,14 +3,10 @@ over all, one of each class of equivalent ones (fuzz.dpor); and with up to N cal
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Any
-
-import multiprocess
 
 from fuzz.bounded import Deviate, Reduced
 from fuzz.checkpoint import Checkpoint, Faults
@@ -18,6 +14,7 @@ from fuzz.parts import AllParts, BoundedParts, Part, Parts, Portion, Witness
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
 from fuzz.subject import NotDeterministic, ProgramSubject, Subject
+from fuzz.workers import WorkerLost, Workers
 from kstate.machine.machine import STEPS_MAX
 
 LOOK_EVERY_S = 0.1  # whether to give up, while processes are at work
@@ -67,10 +64,6 @@ class Exploration:
 
     def __str__(self) -> str:
         return f"{self.verdict.upper()} ({self.bound}) after {self.schedules} schedules"
-
-
-class WorkerLost(Exception):
-    """A process that searched was killed from outside: its part would never be done."""
 
 
 class _Enough(Exception):
@@ -210,34 +203,25 @@ class _Explorer:
         fresh: Callable[[], Iterator[Part]],
         finish: Callable[[Part, Portion], None],
     ) -> None:
-        answers: SimpleQueue[tuple[Part, Any]] = SimpleQueue()
-        setting = (self.subject, self.result.preemptions, faults, self.only)
-        others = _children()
-        with multiprocess.get_context("fork").Pool(jobs, _begin_worker, setting) as pool:
-            workers = _children() - others
-            busy = 0
+        theirs = _parts(self.subject, self.result.preemptions, faults, self.only)
+
+        def work(part: Part) -> dict[str, Any]:
+            return theirs.work(part, lambda so_far: False).packed()
+
+        with Workers(jobs, work) as workers:
             while True:
-                for part in fresh():
-                    pool.apply_async(
-                        _work,
-                        (part,),
-                        callback=lambda portion, part=part: answers.put((part, portion)),
-                        error_callback=lambda error, part=part: answers.put((part, error)),
-                    )
-                    busy += 1
-                if not busy:
+                left = fresh()
+                while workers.idle and (part := next(left, None)) is not None:
+                    workers.give(part)
+                if not workers.busy:
                     return
                 try:
-                    part, answer = answers.get(timeout=LOOK_EVERY_S)
-                except Empty:
-                    self._look(parts, Portion())  # first: all may have been told to end
-                    if workers - _children():
-                        raise WorkerLost("a process of the search was killed") from None
-                    continue
-                busy -= 1
-                if isinstance(answer, BaseException):
-                    raise answer
-                finish(part, Portion.unpacked(answer))
+                    for part, answer in workers.answers(LOOK_EVERY_S):
+                        finish(part, Portion.unpacked(answer))
+                except WorkerLost:
+                    self._look(parts, Portion())  # all may have been told to end
+                    raise
+                self._look(parts, Portion())
 
     def _add(self, faults: Faults, portion: Portion) -> None:
         self.total.add(portion)
@@ -282,10 +266,6 @@ class _Explorer:
             result.failing[id] = faults
 
 
-def _children() -> set[int]:
-    return {child.pid for child in multiprocess.active_children()}
-
-
 def _parts(
     subject: Subject, preemptions: int | None, faults: Faults, only: str | None
 ) -> BoundedParts | AllParts:
@@ -293,21 +273,6 @@ def _parts(
     if preemptions is None:
         return AllParts(failing, faults, only)
     return BoundedParts(failing, preemptions, faults, only)
-
-
-_WORKER: list[BoundedParts | AllParts] = []
-
-
-def _begin_worker(
-    subject: Subject, preemptions: int | None, faults: Faults, only: str | None
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _WORKER[:] = [_parts(subject, preemptions, faults, only)]
-
-
-def _work(part: Part) -> dict[str, Any]:
-    return _WORKER[0].work(part, lambda so_far: False).packed()
 
 
 def _check_deterministic(subject: Subject) -> None:

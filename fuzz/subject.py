@@ -10,7 +10,7 @@ from typing import Protocol
 
 from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
-from fuzz.run import BUG, Outcome, outcome_of, run
+from fuzz.run import BUG, outcome_of, run
 from fuzz.turns import write_down
 from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
 from kstate.machine.machine import Fault, Observer
@@ -27,9 +27,11 @@ class SetupError(Exception):
 @dataclass
 class Ran:
     """A run, over. findings: id -> text. crashed: its last step ended it, by a BUG or an exception;
-    a deadlock or the step limit is no step's doing. state: whatever is to be compared."""
+    a deadlock or the step limit is no step's doing. state: whatever is to be compared. forget: lets
+    go of all that the run made."""
 
     machine: Machine
+    forget: Callable[[], None]
     findings: dict[str, str] = field(default_factory=dict)
     crashed: bool = False
     state: object = None
@@ -48,10 +50,7 @@ class Ran:
     def let_go(self) -> None:
         """Nobody will look at the run again, unless it shows something: see Machine.forget."""
         if not self.findings:
-            if isinstance(self.state, Outcome):
-                self.state.k.forget()
-            else:
-                self.machine.forget()
+            self.forget()
 
     def turns(self) -> tuple[TurnSpec, ...]:
         """Its schedule, to replay."""
@@ -118,6 +117,7 @@ class ProgramSubject:
         ending = outcome.machine.ending
         return Ran(
             outcome.machine,
+            outcome.k.forget,
             {finding.id: finding.text for finding in outcome.findings},
             ends_with_a_step(ending),
             outcome,
@@ -174,7 +174,8 @@ class MachineSubject:
                 findings["forgotten-join"] = f"init ended before {', '.join(alive)}"
         for report in machine.reports:
             findings.setdefault(report.id, report.text)
-        return Ran(machine, findings, crashed, self.peek() if self.peek else None)
+        state = self.peek() if self.peek else None
+        return Ran(machine, machine.forget, findings, crashed, state)
 
 
 def _spell(error: Exception) -> str:

@@ -438,8 +438,9 @@ class Machine:
         """Record a fact: no step, outside the hash. Subscribers are told at once."""
         self._notes.append((len(self.log), self.current.index, kind, about, len(self.objects)))
         if kind in self._subscribers:
+            note = Note._make(self._notes[-1])
             for tell in self._subscribers[kind]:
-                tell(Note._make(self._notes[-1]))
+                tell(note)
 
     @property
     def notes(self) -> list[Note]:

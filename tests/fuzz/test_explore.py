@@ -24,12 +24,13 @@ from fuzz.checkpoint import Checkpoint, OtherSearch
 from fuzz.corpus import races_folder, read_program
 from fuzz.dpor import Search
 from fuzz.dpor.guide import Follow
-from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, Exploration, WorkerLost, explore
+from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, Exploration, explore
 from fuzz.footprint import Footprint, steps_from
 from fuzz.prog.generate import generate
 from fuzz.prog.prog import Program
 from fuzz.run import run
 from fuzz.subject import MachineSubject, NotDeterministic, ProgramSubject, Ran, Subject
+from fuzz.workers import WorkerLost
 from kstate.machine import Machine, Word, decode, fetch_add, load, look, store
 from kstate.patches import CLEAN
 
