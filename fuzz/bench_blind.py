@@ -24,7 +24,7 @@ from typing import Any
 import multiprocess
 
 import kstate
-from fuzz.campaign.driver import Driver, Options, Status
+from fuzz.campaign.driver import Driver, Found, Options
 from fuzz.corpus import program_files, races_folder, read_program
 from fuzz.explore import explore
 from fuzz.mutants import OPERATORS, REACHED, Mutant, chosen
@@ -175,7 +175,7 @@ def _campaign(seed: str) -> str:
     driver = Driver(Options(CLEAN, seed, time_s=CAMPAIGN_S))
     found = ""
     for event in driver.events():
-        if not isinstance(event, Status):
+        if isinstance(event, Found):
             found = found or event.id
         elif driver.status.counts:
             found = found or min(driver.status.counts)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from fuzz.campaign.driver import Driver, Found, Options, Status, check_writable, load_corpus
+from fuzz.campaign.driver import Driver, Found, Lost, Options, Status, check_writable, load_corpus
 from fuzz.campaign.workers import run_workers
 from fuzz.cli import (
     INTERRUPTED,
@@ -103,6 +103,9 @@ def run_command(
                 emit({"event": "status", **_status(event)})
             elif sys.stderr.isatty() or int(event.elapsed_s) % 10 < 2:
                 click.echo(_status_line(event), err=True)
+        elif isinstance(event, Lost):
+            lost = "a worker was killed; what it had found is on disk, the others go on"
+            click.echo(f"kfuzz: {lost} (seed {event.seed})", err=True)
         else:
             if event.minimised:
                 found.pop(event.replaces, None)

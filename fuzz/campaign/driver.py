@@ -70,7 +70,14 @@ class Found:
     replaces: str = ""
 
 
-Event = Status | Found
+@dataclass(frozen=True)
+class Lost:
+    """A worker was killed from outside. seed: of its campaign. What it had found is on disk."""
+
+    seed: str
+
+
+Event = Status | Found | Lost
 
 
 class Driver:

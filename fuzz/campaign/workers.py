@@ -5,69 +5,76 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from queue import Empty
 from typing import Any
 
 import multiprocess
+from multiprocess.connection import wait
 
-from fuzz.campaign.driver import Driver, Event, Options, Status
+from fuzz.campaign.driver import Driver, Event, Lost, Options, Status
 from fuzz.campaign.portfolio import Yield
 from fuzz.prog.prog import Program
+
+LOOK_EVERY_S = 0.2  # whether to stop
 
 
 def run_workers(driver: Driver, initial: tuple[Program, ...], jobs: int) -> Iterator[Event]:
     """Run `jobs` campaigns; tells their events and a common status. `driver.stop` stops them all.
 
-    Each worker saves what it finds itself, at once; two that find one crash keep the smaller.
+    Each worker saves what it finds itself, at once; two that find one crash keep the smaller. One
+    that is killed is told of, and the others go on.
     """
     context = multiprocess.get_context("fork")
-    queue: Any = context.Queue()
     options = driver.options
     share = None if options.runs_max is None else -(-options.runs_max // jobs)
-    workers = []
+    workers: dict[Any, Any] = {}  # by the pipe it tells its events through
+    seeds = {}
     for number in range(jobs):
         mine = replace(options, seed=f"{options.seed}/{number}", runs_max=share)
-        worker = context.Process(target=_work, args=(queue, number, mine, initial), daemon=True)
+        ours, theirs = context.Pipe(duplex=False)
+        worker = context.Process(target=_work, args=(theirs, mine, initial), daemon=True)
         worker.start()
-        workers.append(worker)
-    latest: dict[int, Status] = {}
+        theirs.close()
+        workers[ours] = worker
+        seeds[ours] = mine.seed
+    latest: dict[int | str, Status] = {}
     told: set[tuple[str, bool]] = set()
-    finished = 0
     stopping = False
-    while finished < jobs:
+    while workers:
         if driver.stopped and not stopping:
             stopping = True
-            for worker in workers:
+            for worker in workers.values():
                 worker.terminate()  # SIGTERM: they end their round and say so
-        try:
-            number, event = queue.get(timeout=0.2)
-        except Empty:
-            if not any(worker.is_alive() for worker in workers):
-                break
-            continue
-        if event is None:
-            finished += 1
-        elif isinstance(event, Status):
-            latest[number] = event
-            yield _together(latest)
-        elif (event.name, event.minimised) not in told:
-            told.add((event.name, event.minimised))
-            yield event
-    for worker in workers:
-        worker.join()
+        for pipe in wait(list(workers), LOOK_EVERY_S):
+            try:
+                event = pipe.recv()
+            except (EOFError, OSError):
+                event = Lost(str(seeds[pipe]))
+            if event is None or isinstance(event, Lost):
+                workers.pop(pipe).join()
+            if isinstance(event, Status):
+                latest[seeds[pipe]] = event
+                yield _together(latest)
+            elif isinstance(event, Lost):
+                yield event
+            elif event is not None and (event.name, event.minimised) not in told:
+                told.add((event.name, event.minimised))
+                yield event
     yield _together(latest)
 
 
-def _work(queue: Any, number: int, options: Options, initial: tuple[Program, ...]) -> None:
+def _work(pipe: Any, options: Options, initial: tuple[Program, ...]) -> None:
     driver = Driver(options, initial)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     signal.signal(signal.SIGTERM, lambda *_: driver.stop())
-    for event in driver.events():
-        queue.put((number, event))
-    queue.put((number, None))
+    try:
+        for event in driver.events():
+            pipe.send(event)
+        pipe.send(None)
+    except BrokenPipeError:
+        return  # whoever started it is gone
 
 
-def _together(latest: dict[int, Status]) -> Status:
+def _together(latest: dict[int | str, Status]) -> Status:
     total = Status()
     for status in latest.values():
         total.runs += status.runs

@@ -303,16 +303,36 @@ def test_a_signal_ends_a_campaign_and_loses_no_finding(
     assert kfuzz("replay", crashes).returncode == 0
 
 
+def test_a_worker_that_is_killed_is_told_of_and_the_others_go_on() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fuzz", "run", "--time", "8", "--json", "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # a status: both are at work, or one and the other about to begin
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    rest, errors = process.communicate(timeout=30)
+    summary = json.loads(rest.splitlines()[-1])
+    assert process.returncode == (1 if summary["counts"] else 0), errors
+    assert "a worker was killed" in errors
+    assert "(seed 0/0)" in errors
+    assert "Traceback" not in errors
+    assert summary["elapsed_s"] > 6
+
+
 def test_a_mistake_of_ours_is_exit_70_with_a_saved_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fuzz import cli
+    from fuzz import cli, cli_runs
     from kstate.machine import ModelError
 
     def broken(*_: object, **__: object) -> None:
         raise ModelError("planted")
 
-    monkeypatch.setattr(cli, "diagram", broken)
+    monkeypatch.setattr(cli_runs, "diagram", broken)
     with pytest.raises(SystemExit) as caught:
         cli.main(["show", str(LEAK)])
     assert caught.value.code == 70
