@@ -56,9 +56,8 @@ class Outcome:
         return self.machine.trace_hash()
 
     def let_go(self) -> None:
-        """Nobody will look at the run again, unless it shows something: see Machine.forget."""
-        if not self.findings:
-            self.k.forget()
+        """Nobody will look at the run again, only at what it came to: see Machine.forget."""
+        self.k.forget()
 
     @property
     def ids(self) -> frozenset[str]:

@@ -75,7 +75,8 @@ class Campaign:
         return self.growth.counts
 
     def round(self) -> Iterator[Hit]:
-        """A round of the strategy whose turn it is; yields what shows a finding."""
+        """A round of the strategy whose turn it is; yields what shows a finding. A hit's run can be
+        looked at until the next hit is asked for."""
         if self.initial:
             yield from self._schedules(self.initial.pop(0), {})
             return
@@ -167,6 +168,7 @@ class Campaign:
         if scheduled.profile is None:
             default = growth.ran(run(program, None, Default(), Choices(), oracles=()))
             scheduled.profile = profile_of(default.machine)
+            default.let_go()
         known = scheduled.profile
         spelling = expand(name, lambda: known)
         scheduler = make_scheduler(spelling)

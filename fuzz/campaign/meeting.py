@@ -122,7 +122,10 @@ class Meetings:
         for op in ops:
             outcome = perform(beside(state, 0, op))
             done.append((op, outcome.steps, _by_word(footprint(outcome, 0))))
-            outcome.let_go()
+            if not outcome.findings:
+                outcome.let_go()
+        if not before.findings:
+            before.let_go()
         found: list[tuple[float, int, Meeting]] = []
         for at, (one, steps, mine) in enumerate(done):
             for other, its_steps, theirs in done[at:]:

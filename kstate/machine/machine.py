@@ -504,6 +504,8 @@ class Machine:
         self._subscribers = {}
         self._alive = []
         self._hub = None
+        if self.ending is not None:
+            self.ending.__traceback__ = None
         self.current = self.machine = None  # type: ignore[assignment]
 
     def stacks(self) -> Iterable[tuple[Task, list[str]]]:
