@@ -91,7 +91,7 @@ def explore(
         only: the finding to look for; by default any.
         runs_max: give up (undetermined) after so many runs; with more than one job, or so.
         stop_at_first: end with the first finding instead of collecting all.
-        jobs: processes. Where the search is not ended early the result is the same for any number.
+        jobs: processes, for a bounded search; all schedules are searched by one. Where the search is not ended early the result is the same for any number.
         checkpoint: where what is done is kept; what it has already is not done again.
         stop: asked now and then whether to give up; told how far the search is.
     Raises:
@@ -184,7 +184,9 @@ class _Explorer:
             parts.done(part["key"], portion)
             self._look(parts, Portion())
 
-        if jobs == 1:
+        # Under all schedules a part rests on what the parts before it have found: side by side they
+        # lose classes. So only a bounded search, whose parts do not depend on each other, is split.
+        if jobs == 1 or self.result.preemptions is None:
             for part in fresh():
                 portion = parts.work(part, lambda so_far: self._is_enough(parts, so_far))
                 if self._is_enough(parts, portion):
