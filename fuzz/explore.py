@@ -91,7 +91,8 @@ def explore(
         only: the finding to look for; by default any.
         runs_max: give up (undetermined) after so many runs; with more than one job, or so.
         stop_at_first: end with the first finding instead of collecting all.
-        jobs: processes, for a bounded search; all schedules are searched by one. Where the search is not ended early the result is the same for any number.
+        jobs: processes, for a bounded search; all schedules are searched by one. Where the search
+            is not ended early the result is the same for any number.
         checkpoint: where what is done is kept; what it has already is not done again.
         stop: asked now and then whether to give up; told how far the search is.
     Raises:

@@ -381,5 +381,5 @@ def test_all_schedules_are_searched_whole_with_several_jobs() -> None:
         return init
 
     for jobs in (1, 2):
-        found = explore(MachineSubject(setup), jobs=jobs)
+        found = explore(MachineSubject(setup), preemptions=None, jobs=jobs)
         assert (found.verdict, found.schedules) == (REFUTED, 4)
