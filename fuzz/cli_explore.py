@@ -66,7 +66,7 @@ OF_A_PROGRAM = "this program on this kernel of this model version"
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes. The result is the same for any number.",
+    help="Processes, with --preemptions; else one. The result is the same for any number.",
 )
 @click.option(
     "--checkpoint",

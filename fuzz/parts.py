@@ -1,7 +1,9 @@
-"""A search in parts, which can be gone through in any order or at once, and kept when done.
+"""A search in parts, which are kept when done.
 
 A part is plain data, as JSON can hold it: a worker process gets it, a checkpoint keeps its key and
-what came of it. The parts and what they yield are the same however many processes work at them.
+what came of it. Those of a bounded search do not depend on each other: any number of processes may
+work at them, in any order. Those of all schedules are done one after another, for each rests on
+what the ones before it have found.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ Work = Callable[[Any], Any]
 class WorkerLost(Exception):
     """A process was killed from outside."""
 
+    def __init__(self) -> None:
+        super().__init__("a process of the search was killed")
+
 
 class Workers:
     """Forked, so that `work` need not be picklable; what goes in and what comes out must be.
@@ -75,7 +78,7 @@ class Workers:
         try:
             pipe.send(part)
         except OSError:
-            raise WorkerLost("a process of the search was killed") from None
+            raise WorkerLost from None
 
     def answers(self, timeout_s: float) -> Iterable[tuple[Any, Any]]:
         """What came in, waiting for it so long: (part, what came of it) each.
@@ -87,7 +90,7 @@ class Workers:
             try:
                 answer = pipe.recv()
             except (EOFError, OSError):
-                raise WorkerLost("a process of the search was killed") from None
+                raise WorkerLost from None
             part = self._given.pop(pipe)
             self._idle.append(pipe)
             if isinstance(answer, BaseException):
@@ -110,4 +113,7 @@ def _serve(pipe: Any, work: Work, not_mine: list[Any]) -> None:
             answer = work(part)
         except Exception as error:
             answer = error
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return

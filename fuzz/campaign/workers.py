@@ -26,33 +26,36 @@ def run_workers(driver: Driver, initial: tuple[Program, ...], jobs: int) -> Iter
     context = multiprocess.get_context("fork")
     options = driver.options
     share = None if options.runs_max is None else -(-options.runs_max // jobs)
-    workers: dict[Any, Any] = {}  # by the pipe it tells its events through
-    seeds = {}
+    workers: dict[
+        Any, tuple[Any, str]
+    ] = {}  # process and seed, by the pipe it tells events through
     for number in range(jobs):
-        mine = replace(options, seed=f"{options.seed}/{number}", runs_max=share)
+        seed = f"{options.seed}/{number}"
+        mine = replace(options, seed=seed, runs_max=share)
         ours, theirs = context.Pipe(duplex=False)
         worker = context.Process(target=_work, args=(theirs, mine, initial), daemon=True)
         worker.start()
         theirs.close()
-        workers[ours] = worker
-        seeds[ours] = mine.seed
-    latest: dict[int | str, Status] = {}
+        workers[ours] = worker, seed
+    latest: dict[str, Status] = {}
     told: set[tuple[str, bool]] = set()
     stopping = False
     while workers:
         if driver.stopped and not stopping:
             stopping = True
-            for worker in workers.values():
+            for worker, _ in workers.values():
                 worker.terminate()  # SIGTERM: they end their round and say so
         for pipe in wait(list(workers), LOOK_EVERY_S):
+            worker, seed = workers[pipe]
             try:
                 event = pipe.recv()
             except (EOFError, OSError):
-                event = Lost(str(seeds[pipe]))
+                event = Lost(seed)
             if event is None or isinstance(event, Lost):
-                workers.pop(pipe).join()
+                worker.join()
+                del workers[pipe]
             if isinstance(event, Status):
-                latest[seeds[pipe]] = event
+                latest[seed] = event
                 yield _together(latest)
             elif isinstance(event, Lost):
                 yield event
@@ -74,7 +77,7 @@ def _work(pipe: Any, options: Options, initial: tuple[Program, ...]) -> None:
         return  # whoever started it is gone
 
 
-def _together(latest: dict[int | str, Status]) -> Status:
+def _together(latest: dict[str, Status]) -> Status:
     total = Status()
     for status in latest.values():
         total.runs += status.runs

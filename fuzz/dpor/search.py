@@ -130,7 +130,8 @@ class Search:
         return ran
 
     def take(self) -> tuple[Start, Branch] | None:
-        """A part that nobody has taken yet, the one that leaves the path last."""
+        """A part that nobody has taken yet, the one that leaves the path last. It is to be done
+        before the next is taken: what it finds may have to go into the next one's tree."""
         for at in range(len(self._path) - 1, -1, -1):
             node = self._path[at]
             if node.waiting:
