@@ -200,6 +200,15 @@ _TABLE: tuple[FindingInfo, ...] = (
         "flags.dirty",
     ),
     FindingInfo(
+        "swap-count-mismatch",
+        "a swap slot's count is not the number of entries that refer to it",
+        "oracle",
+        "",
+        "",
+        "mid-run",
+        "swap_map",
+    ),
+    FindingInfo(
         "anon-vma-refcount-mismatch",
         "anon_vma references are not the structural ones",
         "oracle",
@@ -769,6 +778,12 @@ _TABLE: tuple[FindingInfo, ...] = (
         "a huge page without a mapping is moved as one of hugetlbfs",
         "mm/migrate.c migrate_huge_page_move_mapping()",
         "11d",
+    ),
+    _bug(
+        "bug-ksm-null-anon-vma",
+        "a reference is taken on the anon_vma of a vma that has none",
+        "mm/ksm.c try_to_merge_with_ksm_page()",
+        "X-ksm-vma",
     ),
     _bug("bug-free-huge-page-count", "BUG_ON(page_count(page))", "mm/hugetlb.c free_huge_page()"),
     _bug(

@@ -1,7 +1,8 @@
 """What can be switched on and off: the twelve patches, commits, mutants, hypotheses.
 
 A kernel is named by a spec, `v4.3+P02`, `v4.4-48ec833b7851`, and is a set of toggle names. v4.3 has
-none of the series, v4.4 all of it; commits that are in both are on in both.
+none of the series, v4.4 all of it and what else came with v4.4; commits that are in both are on in
+both.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ class Patch:
 
     toggle: its name in the code, `P02`. name: its name in a spec. files: what of kstate/mm it
     touches. requires: toggles that must be on with it. behaviour: False for text only.
-    modelled: does the model have it yet. base: `series` (on in v4.4), `both` (on in v4.3 and
-    v4.4, may be taken out) or `neither` (off unless named). mail: who posted it, and when.
+    modelled: does the model have it yet. base: `series` or `v4.4` (on in v4.4, the latter not of
+    the series), `both` (on in v4.3 and v4.4, may be taken out) or `neither` (off unless named).
+    mail: who posted it, and when.
     """
 
     toggle: str
@@ -53,6 +55,8 @@ FIX_THP_COW_MUNLOCK, FIX_THP_MUNLOCK_WALK = "FIX_THP_COW_MUNLOCK", "FIX_THP_MUNL
 FIX_THP_UNDO_READ_ONLY = "FIX_THP_UNDO_READ_ONLY"
 FIX_KSM_MLOCK_PTL, FIX_PEEK_UNDER_PTL = "FIX_KSM_MLOCK_PTL", "FIX_PEEK_UNDER_PTL"
 FIX_CLEAR_REFS_WRITE_ENTRY = "FIX_CLEAR_REFS_WRITE_ENTRY"
+FIX_CLEAR_REFS_PTE = "FIX_CLEAR_REFS_PTE"
+FIX_KSM_MERGEABLE_VMA, FIX_KSM_STALE_NODE = "FIX_KSM_MERGEABLE_VMA", "FIX_KSM_STALE_NODE"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
 FIX_VMA_MERGE_FLAGS = "FIX_VMA_MERGE_FLAGS"
@@ -79,7 +83,7 @@ TABLE: tuple[Patch, ...] = (
         4,
         "04:54",
         "mm: rename mem_cgroup_migrate to mem_cgroup_replace_page",
-        files=("memcontrol.py",),
+        files=("memcontrol.py", "migrate.py"),
         requires=("C_0610c25daa3e",),
         modelled=True,
     ),
@@ -153,7 +157,7 @@ TABLE: tuple[Patch, ...] = (
         C_e6c509f85455,
         "e6c509f85455",
         "mm: clear_page_mlock in page_remove_rmap",
-        files=("rmap.py",),
+        files=("rmap.py", "truncate.py"),
         base="both",
         modelled=True,
         mail="Hugh Dickins, 2012-09-18, [PATCH 3/4]",
@@ -319,6 +323,33 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     Patch(
+        FIX_CLEAR_REFS_PTE,
+        "fix:clear-refs-pte",
+        "mm: clear pte in clear_soft_dirty() (X-clear-refs)",
+        files=("task_mmu.py",),
+        base="v4.4",
+        modelled=True,
+        mail="Laurent Dufour, v4.4",
+    ),
+    Patch(
+        FIX_KSM_MERGEABLE_VMA,
+        "fix:ksm-mergeable-vma",
+        "ksm: use find_mergeable_vma in try_to_merge_with_ksm_page (X-ksm-vma)",
+        files=("ksm.py",),
+        base="v4.4",
+        modelled=True,
+        mail="Andrea Arcangeli, 2015-11-02, [PATCH 4/5]",
+    ),
+    Patch(
+        FIX_KSM_STALE_NODE,
+        "fix:ksm-stale-node",
+        "ksm: don't fail stable tree lookups if walking over stale stable_nodes",
+        files=("ksm.py",),
+        base="v4.4",
+        modelled=True,
+        mail="Andrea Arcangeli, 2015-11-02, [PATCH 2/5]",
+    ),
+    Patch(
         FIX_BALLOON_NEWPAGE,
         "fix:balloon-newpage",
         "whether newpage is a balloon's is known before others can move it",
@@ -426,7 +457,7 @@ def own_toggle(name: str) -> Patch:
 
 
 def _base_toggles(version: str) -> frozenset[str]:
-    bases = ("series", "both") if version == "v4.4" else ("both",)
+    bases = ("series", "v4.4", "both") if version == "v4.4" else ("both",)
     return frozenset(p.toggle for p in TABLE if p.base in bases and p.modelled)
 
 

@@ -7,6 +7,7 @@ from fuzz.oracles.content import NoWriteIsLost, WritesAreSoftDirty
 from fuzz.oracles.counters import (
     AnonVmaReferencesAreStructural,
     RssCountsPtes,
+    SwapCountsAreReferences,
     ZoneCountersAreRecounts,
 )
 from fuzz.oracles.entries import MigrationEntryNamesALockedPage
@@ -51,6 +52,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     UnaccountedMappingHasNoDirtyTag,
     RssCountsPtes,
     ZoneCountersAreRecounts,
+    SwapCountsAreReferences,
     AnonVmaReferencesAreStructural,
     MigrationDirtiesNothing,
     MigrationMakesNoSwapEntry,

@@ -1,4 +1,4 @@
-"""Counters that are sums of something: rss, zone counters, anon_vma references."""
+"""Counters that are sums of something: rss, zone counters, swap counts, anon_vma references."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ from kstate.flags import (
     PG_writeback,
 )
 from kstate.machine import Report
-from kstate.structs import NONE, SWAP, AddressSpace, AnonVma, Kernel, MmStruct, Page
+from kstate.structs import (
+    NONE,
+    SWAP,
+    SWAP_HAS_CACHE,
+    SWAP_MAP_SHMEM,
+    AddressSpace,
+    AnonVma,
+    Kernel,
+    MmStruct,
+    Page,
+)
 
 
 class RssCountsPtes:
@@ -114,6 +124,49 @@ def _counters_of(mapping: AddressSpace, page: Page) -> Iterator[int]:
         yield NR_FILE_DIRTY
     if page._flags & PG_writeback:
         yield NR_WRITEBACK
+
+
+class SwapCountsAreReferences:
+    """A swap slot's count is the number of ptes that hold its entry, or says that a file does; it
+    says it is in the swap cache where it is.
+
+    Invariant:   mm/swapfile.c swap_map, v4.3.
+    Not checked: mid-run.
+    """
+
+    id = "swap-count-mismatch"
+
+    def attach(self, k: Kernel) -> None:
+        pass
+
+    def quiescent(self, state: Snapshot) -> Iterator[Report]:
+        swap = state.k.swap
+        counted = dict.fromkeys(swap.space._page_tree, SWAP_HAS_CACHE)
+        for mm in state.k.processes.values():
+            for pte in mm.ptes.values():
+                if pte._value.kind == SWAP:
+                    slot = pte._value.swap
+                    counted[slot] = counted.get(slot, 0) + 1
+        for mapping in state.k.files.values():
+            for entry in mapping._page_tree.values():
+                if isinstance(entry, int):
+                    counted[entry] = counted.get(entry, 0) + SWAP_MAP_SHMEM
+        for slot in sorted(counted.keys() | swap._swap_map.keys()):
+            found, expected = swap._swap_map.get(slot, 0), counted.get(slot, 0)
+            if found != expected:
+                yield Report(
+                    self.id,
+                    f"swap slot {slot} counts {_swap_map_text(found)}, "
+                    f"there are {_swap_map_text(expected)}",
+                    "oracle",
+                    (swap.label(),),
+                )
+
+
+def _swap_map_text(value: int) -> str:
+    count = value & ~SWAP_HAS_CACHE
+    references = "a file" if count == SWAP_MAP_SHMEM else f"{count} ptes"
+    return references + (" and the swap cache" if value & SWAP_HAS_CACHE else "")
 
 
 class AnonVmaReferencesAreStructural:

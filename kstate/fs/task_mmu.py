@@ -5,7 +5,7 @@ from __future__ import annotations
 from kstate.flags import VM_SOFTDIRTY
 from kstate.machine import down_read, down_write, downgrade_write, spin_lock, spin_unlock, up_read
 from kstate.mm import memory
-from kstate.patches import FIX_CLEAR_REFS_WRITE_ENTRY
+from kstate.patches import FIX_CLEAR_REFS_PTE, FIX_CLEAR_REFS_WRITE_ENTRY
 from kstate.structs import (
     MIGRATION,
     NONE,
@@ -15,6 +15,7 @@ from kstate.structs import (
     Pte,
     PteVal,
     pte_with,
+    ptep_get_and_clear,
     set_pte_at,
 )
 
@@ -51,14 +52,19 @@ def clear_refs_write(k: Kernel, mm: MmStruct) -> int:
 def clear_soft_dirty(k: Kernel, pte: Pte) -> None:
     """Clear one pte's soft-dirty bit, and write-protect it so that the next write faults.
 
-    Source:   fs/proc/task_mmu.c clear_soft_dirty(), v4.3.     Patches: fix:clear-refs-write-entry.
-    Context:  ptl held.
+    Source:   fs/proc/task_mmu.c clear_soft_dirty(), v4.3.
+                                       Patches: fix:clear-refs-pte, fix:clear-refs-write-entry.
+    Context:  ptl held. What the MMU does between load and store of the pte is lost, unless the pte
+              is empty meanwhile (fix:clear-refs-pte).
     """
     value = pte.value
     if value.kind == NONE:
-        set_pte_at(pte, value)
+        if FIX_CLEAR_REFS_PTE not in k.patches:
+            set_pte_at(pte, value)
         return
     if value.kind == PRESENT:
+        if FIX_CLEAR_REFS_PTE in k.patches:
+            value = ptep_get_and_clear(pte)
         set_pte_at(pte, pte_with(value, write=False, soft_dirty=False))
         return
     changed: PteVal = pte_with(value, soft_dirty=False)

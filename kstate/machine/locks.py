@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kstate.machine.machine import Machine, atomic_context, context_error, might_sleep
-from kstate.machine.points import Primitive
+from kstate.machine.points import LOAD, Primitive
 from kstate.machine.switch import step
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ class RwSemClass:
         "down_write",
         "down_write_trylock",
         "downgrade_write",
+        "is_locked",
         "name",
         "read_granted",
         "up_read",
@@ -225,6 +226,7 @@ class RwSemClass:
         self.up_read = Primitive("up_read", name)
         self.up_write = Primitive("up_write", name)
         self.downgrade_write = Primitive("downgrade_write", name)
+        self.is_locked = Primitive("rwsem_is_locked", name, LOAD, results=1)
 
 
 class RwSem:
@@ -344,6 +346,14 @@ def downgrade_write(sem: RwSem) -> None:
         sem.readers.append(sem.queue.pop(0)[0])
     if machine.wakes:
         machine.woke()
+
+
+def rwsem_is_locked(sem: RwSem) -> bool:
+    """Somebody holds it, or waits for it."""
+    log = step(sem.kind.is_locked, sem)
+    locked = sem.writer is not None or bool(sem.readers or sem.queue)
+    log.append(locked)
+    return locked
 
 
 def _woken(queue: WaitQueue, task: Task) -> bool:

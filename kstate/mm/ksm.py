@@ -18,9 +18,11 @@ from kstate.flags import (
     VM_FAULT_SIGBUS,
     VM_FAULT_SIGSEGV,
     VM_FAULT_WRITE,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_MERGEABLE,
     VM_SHARED,
+    VM_SPECIAL,
     PG_locked,
 )
 from kstate.machine import (
@@ -48,7 +50,7 @@ from kstate.mm import (
     swap,
     swapfile,
 )
-from kstate.mm.debug import VM_BUG_ON_PAGE
+from kstate.mm.debug import BUG, VM_BUG_ON_PAGE
 from kstate.pageflags import (
     PageAnon,
     PageKsm,
@@ -68,7 +70,13 @@ from kstate.pageflags import (
     trylock_page,
     unlock_page,
 )
-from kstate.patches import FIX_KSM_APPEND_FIRST, FIX_KSM_MLOCK_PTL, FIX_KSM_NO_FILE
+from kstate.patches import (
+    FIX_KSM_APPEND_FIRST,
+    FIX_KSM_MERGEABLE_VMA,
+    FIX_KSM_MLOCK_PTL,
+    FIX_KSM_NO_FILE,
+    FIX_KSM_STALE_NODE,
+)
 from kstate.structs import (
     NO_STABLE_NODE,
     PRESENT,
@@ -333,14 +341,18 @@ def try_to_merge_one_page(
 ) -> int:
     """Make `page` a KSM page, or put kpage in its place.
 
-    Source:   mm/ksm.c try_to_merge_one_page(), v4.3.          Patches: fix:ksm-append-first.
+    Source:   mm/ksm.c try_to_merge_one_page(), v4.3.
+                                               Patches: fix:ksm-append-first, fix:ksm-mergeable-vma.
     Context:  mmap_sem held for read; takes page's lock by trylock, and kpage's after it.
     Args:     kpage: None: `page` itself is to become one.
     Returns:  0, or -EFAULT: not done.
     """
     if page is kpage:
         return 0  # forked since it was merged
-    if not vma.vm_flags & VM_MERGEABLE or huge_memory.split_failed(k, page):
+    if FIX_KSM_MERGEABLE_VMA not in k.patches:
+        if not vma.vm_flags & VM_MERGEABLE:
+            return EFAULT
+    if huge_memory.split_failed(k, page):
         return EFAULT
     if not PageAnon(page) or not trylock_page(page):
         return EFAULT
@@ -391,7 +403,8 @@ def mlock_kpage(k: Kernel, vma: VmAreaStruct, address: int, kpage: Page) -> None
 def try_to_merge_with_ksm_page(k: Kernel, item: RmapItem, page: Page, kpage: Page | None) -> int:
     """Merge the page at a place, if the vma is still there.
 
-    Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.     Patches: fix:ksm-append-first.
+    Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.
+                                               Patches: fix:ksm-append-first, fix:ksm-mergeable-vma.
     Context:  takes mmap_sem for read. The place has a reference on its anon_vma afterwards. Until
               the caller appends it to the stable tree, rmap walks do not find the new pte.
     Returns:  0 or -EFAULT.
@@ -399,7 +412,10 @@ def try_to_merge_with_ksm_page(k: Kernel, item: RmapItem, page: Page, kpage: Pag
     mm = item.mm
     down_read(mm.mmap_sem)
     err = EFAULT
-    vma = None if ksm_test_exit(mm) else mmap.find_vma(mm, item.address)
+    if FIX_KSM_MERGEABLE_VMA in k.patches:
+        vma = find_mergeable_vma(mm, item.address)
+    else:
+        vma = None if ksm_test_exit(mm) else mmap.find_vma(mm, item.address)
     if vma is not None and vma.vm_start <= item.address:
         if FIX_KSM_APPEND_FIRST in k.patches:
             remove_rmap_item_from_tree(k, item)
@@ -426,10 +442,14 @@ def get_anon_vma_for(item: RmapItem, vma: VmAreaStruct) -> None:
     """The place takes a reference on its vma's anon_vma.
 
     Source:   mm/ksm.c try_to_merge_with_ksm_page(), v4.3.     Context: mmap_sem held.
+    Bugs:     oops: the vma has no anon_vma.
     """
-    assert vma.anon_vma is not None
-    item.anon_vma = vma.anon_vma
-    rmap.get_anon_vma(vma.anon_vma)
+    anon_vma = vma.anon_vma
+    if anon_vma is None:
+        BUG("bug-ksm-null-anon-vma", "get_anon_vma() of a vma without one")
+        return
+    item.anon_vma = anon_vma
+    rmap.get_anon_vma(anon_vma)
 
 
 def stable_tree_search(k: Kernel, page: Page) -> Page | None:
@@ -442,19 +462,40 @@ def stable_tree_search(k: Kernel, page: Page) -> Page | None:
     if page_stable_node(page) is not None:
         get_page(page)
         return page
-    for node in tuple(ksm_globals(k).stable_tree):
+    node, _ = find_in_stable_tree(k, page)
+    if node is None:
+        return None
+    # Locked for a moment: a migration of it will notice the reference.
+    tree_page = get_ksm_page(k, node, True)
+    if tree_page is not None:
+        unlock_page(tree_page)
+    return tree_page
+
+
+def find_in_stable_tree(k: Kernel, page: Page) -> tuple[StableNode | None, bool]:
+    """The node whose page holds the same as `page`; and was the whole tree looked through.
+
+    Source:   mm/ksm.c stable_tree_search(), stable_tree_insert(), v4.3.
+                                               Patches: fix:ksm-stale-node.
+    Context:  ksm_thread_mutex. A stale node on the way is removed, and ends the search; with the
+              patch it begins again.
+    """
+    tree = ksm_globals(k).stable_tree
+    at = 0
+    while at < len(tree):
+        node = tree[at]
         tree_page = get_ksm_page(k, node, False)
         if tree_page is None:
-            return None
+            if FIX_KSM_STALE_NODE not in k.patches:
+                return None, False
+            at = 0
+            continue
         same = same_content(page, tree_page)
         swap.put_page(k, tree_page)
         if same:
-            # Locked for a moment: a migration of it will notice the reference.
-            tree_page = get_ksm_page(k, node, True)
-            if tree_page is not None:
-                unlock_page(tree_page)
-            return tree_page
-    return None
+            return node, True
+        at += 1
+    return None, True
 
 
 def stable_tree_insert(k: Kernel, kpage: Page) -> StableNode | None:
@@ -462,20 +503,14 @@ def stable_tree_insert(k: Kernel, kpage: Page) -> StableNode | None:
 
     Source:   mm/ksm.c stable_tree_insert(), v4.3.
     Context:  kpage locked.
-    Returns:  None where another KSM page holds the same, or a node met on the way was stale.
+    Returns:  None where another KSM page holds the same, or a stale node ended the search.
     """
-    tree = ksm_globals(k).stable_tree
-    for node in tuple(tree):
-        tree_page = get_ksm_page(k, node, False)
-        if tree_page is None:
-            return None
-        same = same_content(kpage, tree_page)
-        swap.put_page(k, tree_page)
-        if same:
-            return None
+    same, searched = find_in_stable_tree(k, kpage)
+    if same is not None or not searched:
+        return None
     node = StableNode(k.machine, kpage)
     kpage.mapping = node
-    tree.append(node)
+    ksm_globals(k).stable_tree.append(node)
     return node
 
 
@@ -572,15 +607,16 @@ def ksm_do_scan(
     return ret
 
 
-def ksm_madvise(k: Kernel, vma: VmAreaStruct, start: int, end: int, on: bool) -> tuple[int, int]:
+def ksm_madvise(
+    k: Kernel, vma: VmAreaStruct, start: int, end: int, on: bool, vm_flags: int
+) -> tuple[int, int]:
     """What vm_flags become by MADV_MERGEABLE or MADV_UNMERGEABLE; the latter breaks what is merged.
 
     Source:   mm/ksm.c ksm_madvise(), unmerge_ksm_pages(), v4.3.   Patches: fix:ksm-no-file.
     Context:  mmap_sem held for write.        Returns: (0 or -ENOMEM, vm_flags).
     """
-    vm_flags = vma.vm_flags
     if on:
-        if vm_flags & (VM_MERGEABLE | VM_SHARED):
+        if vm_flags & (VM_MERGEABLE | VM_SHARED | VM_SPECIAL | VM_HUGETLB):
             return 0, vm_flags
         if FIX_KSM_NO_FILE in k.patches:
             if vma.vm_file is not None:

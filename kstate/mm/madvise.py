@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kstate.flags import EINVAL, ENOMEM, VM_LOCKED
+from kstate.flags import EAGAIN, EINVAL, ENOMEM, VM_LOCKED
 from kstate.machine import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
 from kstate.mm import filemap, ksm, memory, mmap, swap, swap_state
 from kstate.structs import SWAP, Kernel, MmStruct, Page, VmAreaStruct
@@ -49,7 +49,7 @@ def madvise_mergeable(k: Kernel, mm: MmStruct, start: int, end: int, on: bool) -
     Source:   mm/madvise.c SYSCALL madvise(), madvise_behavior(), v4.3.
     Context:  process context; mmap_sem held for write.
     Args:     start, end: page numbers.
-    Returns:  0; -ENOMEM: part is not mapped (the rest is done), or no memory.
+    Returns:  0; -ENOMEM: part is not mapped (the rest is done); -EAGAIN: no memory.
     """
     ret = 0
     down_write(mm.mmap_sem)
@@ -63,9 +63,9 @@ def madvise_mergeable(k: Kernel, mm: MmStruct, start: int, end: int, on: bool) -
             ret = ENOMEM
             at = vma.vm_start
         upto = min(vma.vm_end, end)
-        error, newflags = ksm.ksm_madvise(k, vma, at, upto, on)
+        error, newflags = ksm.ksm_madvise(k, vma, at, upto, on, vma.vm_flags)
         if error:
-            ret = error
+            ret = EAGAIN
             break
         if newflags != vma.vm_flags:
             merged = mmap.vma_merge(k, vma, at, upto, newflags)

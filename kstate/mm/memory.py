@@ -583,9 +583,9 @@ def wp_page_copy(
 def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> None:
     """Copy the ptes of one vma at fork.
 
-    Source:   mm/memory.c copy_page_range(), copy_pte_range(), copy_one_pte(), v4.3.
-    Context:  both mmap_sems held for write; takes both ptls, the child's first.
-    Bugs:     BUG: a migration entry whose page is not locked.
+    Source:   mm/memory.c copy_page_range(), copy_pte_range(), v4.3.
+    Context:  both mmap_sems held for write; takes both ptls, the child's first. Where a swap count
+              is full both are let go, to make room for a longer one (add_swap_count_continuation).
     Left out: breaks for waiters.
     """
     if parent.hugetlb:
@@ -593,37 +593,51 @@ def copy_page_range(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct) -> Non
         return
     if parent.anon_vma is None:
         return  # faults will fill it in
+    address = parent.vm_start
+    while address < parent.vm_end:
+        spin_lock(child.vm_mm.page_table_lock)
+        spin_lock(parent.vm_mm.page_table_lock)
+        while address < parent.vm_end and copy_one_pte(k, child, parent, address):
+            address += 1
+        spin_unlock(parent.vm_mm.page_table_lock)
+        spin_unlock(child.vm_mm.page_table_lock)
+
+
+def copy_one_pte(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct, address: int) -> bool:
+    """Copy what stands at one address.
+
+    Source:   mm/memory.c copy_one_pte(), v4.3.
+    Context:  both ptls held.
+    Returns:  False: nothing copied, the swap count is full.
+    Bugs:     BUG: a migration entry whose page is not locked.
+    """
     src, dst = parent.vm_mm, child.vm_mm
-    vm_flags = parent.vm_flags
-    cow = vm_flags & VM_SHARED == 0
-    spin_lock(dst.page_table_lock)
-    spin_lock(src.page_table_lock)
-    for address in range(parent.vm_start, parent.vm_end):
-        pte = pte_offset(src, address)
-        value = pte.value
-        if value.kind == NONE:
-            continue
-        if value.kind == SWAP:
-            swapfile.swap_duplicate(k, value.swap)
-            dst.rss[MM_SWAPENTS] += 1
-        elif value.kind == MIGRATION:
-            page = migrate.migration_entry_to_page(value)
-            dst.rss[MM_ANONPAGES if PageAnon(page) else MM_FILEPAGES] += 1
-            if value.write and cow:
-                value = pte_with(value, write=False)
-                set_pte_at(pte, value)
-        else:
-            value = ptep_set_wrprotect(pte) if cow else pte_with(value, dirty=False)
-            value = pte_with(value, young=False)
-            mapped = value.page
-            if mapped is not None:
-                get_page(mapped)
-                rmap.page_dup_rmap(mapped)
-                counter = MM_ANONPAGES if PageAnon(mapped) else MM_FILEPAGES
-                dst.rss[counter] += mapped.nr_pages
-        set_pte_at(pte_offset(dst, address), value)
-    spin_unlock(src.page_table_lock)
-    spin_unlock(dst.page_table_lock)
+    pte = pte_offset(src, address)
+    value = pte.value
+    if value.kind == NONE:
+        return True
+    cow = parent.vm_flags & VM_SHARED == 0
+    if value.kind == SWAP:
+        if swapfile.swap_duplicate(k, value.swap):
+            return False
+        dst.rss[MM_SWAPENTS] += 1
+    elif value.kind == MIGRATION:
+        page = migrate.migration_entry_to_page(value)
+        dst.rss[MM_ANONPAGES if PageAnon(page) else MM_FILEPAGES] += 1
+        if value.write and cow:
+            value = pte_with(value, write=False)
+            set_pte_at(pte, value)
+    else:
+        value = ptep_set_wrprotect(pte) if cow else pte_with(value, dirty=False)
+        value = pte_with(value, young=False)
+        mapped = value.page
+        if mapped is not None:
+            get_page(mapped)
+            rmap.page_dup_rmap(mapped)
+            counter = MM_ANONPAGES if PageAnon(mapped) else MM_FILEPAGES
+            dst.rss[counter] += mapped.nr_pages
+    set_pte_at(pte_offset(dst, address), value)
+    return True
 
 
 def unmap_mapping_range(

@@ -121,6 +121,7 @@ from kstate.patches import (
     MUT_8B,
     MUT_12C,
     P03,
+    P04,
     P06,
     P07,
     P08,
@@ -978,7 +979,7 @@ def migrate_misplaced_transhuge_page(
     """Move a huge page that one process maps to another node, without migration entries.
 
     Source:   mm/migrate.c migrate_misplaced_transhuge_page(), v4.3.
-                                               Patches: P03, fix:thp-undo-read-only.
+                                               Patches: P03, P04, fix:thp-undo-read-only.
     Context:  mmap_sem and the anon_vma's rwsem held for read, page locked, with a reference of the
               caller's; all but the semaphores are let go. Takes the ptl.
     Args:     entry: what the pmd is, with its hint. was_writable: without it.
@@ -1033,7 +1034,11 @@ def migrate_misplaced_transhuge_page(
         set_pte_at(pte, new)
     if P03 in k.patches:
         mlock_migrate_page(new_page, page)
-    memcontrol.mem_cgroup_replace_page(k, page, new_page, lrucare=False)
+    if P04 in k.patches:
+        new_page.mem_cgroup = page.mem_cgroup
+        page.mem_cgroup = None
+    else:
+        memcontrol.mem_cgroup_replace_page(k, page, new_page, lrucare=False)
     rmap.page_remove_rmap(k, page)
     spin_unlock(pte.lock)
     get_page(new_page)

@@ -54,7 +54,8 @@ def clear_page_mlock(k: Kernel, page: Page) -> None:
     """The last mapping is gone: the page cannot be Mlocked any more.
 
     Source:   mm/mlock.c clear_page_mlock(), v4.3.
-    Context:  ptl of that mapping held; the page lock is not needed.
+    Context:  ptl of that mapping held, the page lock not needed; without e6c509f85455 the page is
+              locked, and about to leave its file.
     """
     if not TestClearPageMlocked(page):
         return

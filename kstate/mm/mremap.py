@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kstate.flags import EFAULT, EINVAL, VM_LOCKED
 from kstate.machine import down_write, spin_lock, spin_unlock, up_write
-from kstate.mm import memory, mmap, rmap
+from kstate.mm import ksm, memory, mmap, rmap
 from kstate.structs import (
     NONE,
     Kernel,
@@ -22,7 +22,8 @@ def sys_mremap(k: Kernel, mm: MmStruct, old: int, new: int, pages: int) -> int:
     Source:   mm/mremap.c SYSCALL mremap(), mremap_to(), vma_to_resize(), v4.3.
     Context:  process context; mmap_sem held for write.
     Args:     old, new: page numbers.
-    Returns:  0; -EINVAL: the two overlap; -EFAULT: the old range is not within one vma.
+    Returns:  0; -EINVAL: the two overlap, or huge pages of a pool; -EFAULT: the old range is not
+              within one vma; -ENOMEM: no memory to take KSM pages apart.
     Left out: growing and shrinking.
     """
     if old < new + pages and new < old + pages:
@@ -30,27 +31,35 @@ def sys_mremap(k: Kernel, mm: MmStruct, old: int, new: int, pages: int) -> int:
     down_write(mm.mmap_sem)
     mmap.do_munmap(k, mm, new, new + pages)
     vma = mmap.find_vma(mm, old)
-    if vma is None or vma.vm_start > old or old + pages > vma.vm_end:
-        up_write(mm.mmap_sem)
-        return EFAULT
-    move_vma(k, vma, old, new, pages)
+    if vma is None or vma.vm_start > old:
+        ret = EFAULT
+    elif vma.hugetlb:
+        ret = EINVAL
+    elif old + pages > vma.vm_end:
+        ret = EFAULT
+    else:
+        ret = move_vma(k, vma, old, new, pages)
     up_write(mm.mmap_sem)
-    return 0
+    return ret
 
 
-def move_vma(k: Kernel, vma: VmAreaStruct, old: int, new: int, pages: int) -> None:
+def move_vma(k: Kernel, vma: VmAreaStruct, old: int, new: int, pages: int) -> int:
     """Make a copy of a vma, move the ptes to it, unmap the old one.
 
     Source:   mm/mremap.c move_vma(); mm/mmap.c copy_vma(), v4.3.
-    Context:  mmap_sem held for write.
+    Context:  mmap_sem held for write.        Returns: 0 or -ENOMEM.
     Left out: merging of the copy with a neighbour, which is when rmap locks are needed to move
               ptes: here the copy always comes after the original in every walk.
     """
     mm = vma.vm_mm
+    vm_flags = vma.vm_flags
+    # Unmerged, but still to be merged: the flags stay as they are.
+    err, _ = ksm.ksm_madvise(k, vma, old, old + pages, False, vm_flags)
+    if err:
+        return err
     pgoff = memory.linear_page_index(vma, old)
     if vma.vm_file is None and vma.anon_vma is None:
         pgoff = new
-    vm_flags = vma.vm_flags
     copy = VmAreaStruct(mm, new, new + pages, vm_flags, vma.vm_file, pgoff)
     copy.prot_write = vma.prot_write
     copy.anon_vma = vma.anon_vma
@@ -60,6 +69,7 @@ def move_vma(k: Kernel, vma: VmAreaStruct, old: int, new: int, pages: int) -> No
     if vm_flags & VM_LOCKED:
         mm.locked_vm += pages
     mmap.do_munmap(k, mm, old, old + pages)
+    return 0
 
 
 def move_ptes(mm: MmStruct, old: int, new: int, pages: int) -> None:

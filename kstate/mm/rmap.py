@@ -32,6 +32,7 @@ from kstate.machine import (
     look,
     rcu_read_lock,
     rcu_read_unlock,
+    rwsem_is_locked,
     spin_lock,
     spin_unlock,
     touch,
@@ -211,13 +212,30 @@ def get_anon_vma(anon_vma: AnonVma) -> None:
 
 
 def put_anon_vma(anon_vma: AnonVma) -> None:
-    """Drop a reference; the last one drops the root's too.
+    """Drop a reference. Source: include/linux/rmap.h put_anon_vma(), v4.3."""
+    if atomic_dec_and_test(anon_vma):
+        __put_anon_vma(anon_vma)
 
-    Source:   include/linux/rmap.h put_anon_vma(); mm/rmap.c __put_anon_vma(), v4.3.
+
+def __put_anon_vma(anon_vma: AnonVma) -> None:
+    """Free an anon_vma that has no reference left, and drop the one it has on its root.
+
+    Source:   mm/rmap.c __put_anon_vma(), v4.3.               Context: sleeps.
+    """
+    anon_vma_free(anon_vma)
+    if anon_vma.root is not anon_vma and atomic_dec_and_test(anon_vma.root):
+        anon_vma_free(anon_vma.root)
+
+
+def anon_vma_free(anon_vma: AnonVma) -> None:
+    """Wait for who has locked the tree without a reference.
+
+    Source:   mm/rmap.c anon_vma_free(), v4.3.                Context: sleeps.
     Left out: freeing: the memory is type-stable, and stays readable for who has a pointer.
     """
-    if atomic_dec_and_test(anon_vma) and anon_vma.root is not anon_vma:
-        atomic_dec_and_test(anon_vma.root)
+    if rwsem_is_locked(anon_vma.rwsem):
+        down_write(anon_vma.rwsem)
+        up_write(anon_vma.rwsem)
 
 
 def page_get_anon_vma(k: Kernel, page: Page) -> AnonVma | None:
@@ -271,6 +289,7 @@ def page_lock_anon_vma_read(k: Kernel, page: Page) -> AnonVma | None:
     down_read(anon_vma.rwsem)
     if atomic_dec_and_test(anon_vma):
         up_read(anon_vma.rwsem)
+        __put_anon_vma(anon_vma)
         return None
     return anon_vma
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kstate.flags import EIO
 from kstate.fs import buffer
-from kstate.mm import filemap, memory, page_writeback, swap, util, vmscan
+from kstate.mm import filemap, memory, mlock, page_writeback, swap, util, vmscan
 from kstate.pageflags import (
     PageDirty,
     PageWriteback,
@@ -15,6 +15,7 @@ from kstate.pageflags import (
     unlock_page,
     wait_on_page_writeback,
 )
+from kstate.patches import C_e6c509f85455
 from kstate.structs import AddressSpace, Kernel, Page, radix_tree_indices
 
 
@@ -70,6 +71,7 @@ def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
     """Drop one page of a file.
 
     Source:   mm/truncate.c truncate_inode_page(), truncate_complete_page(), v4.3.
+                                               Patches: e6c509f85455.
     Context:  page locked.
     Returns:  0, or -EIO: it has left the file.
     """
@@ -81,6 +83,8 @@ def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
     if page_private_refs(page):
         buffer.block_invalidatepage(k, page)
     page_writeback.cancel_dirty_page(k, page)
+    if C_e6c509f85455 not in k.patches:
+        mlock.clear_page_mlock(k, page)
     filemap.delete_from_page_cache(k, page)
     return 0
 
@@ -111,6 +115,7 @@ def invalidate_inode_page(k: Kernel, page: Page) -> bool:
     """Drop one page if that loses nothing.
 
     Source:   mm/truncate.c invalidate_inode_page(), invalidate_complete_page(), v4.3.
+                                               Patches: e6c509f85455.
     Context:  page locked.
     """
     mapping = util.page_mapping(k, page)
@@ -120,4 +125,6 @@ def invalidate_inode_page(k: Kernel, page: Page) -> bool:
         return False
     if page_private_refs(page) and not buffer.try_to_release_page(k, page):
         return False
+    if C_e6c509f85455 not in k.patches:
+        mlock.clear_page_mlock(k, page)
     return vmscan.remove_mapping(k, mapping, page)

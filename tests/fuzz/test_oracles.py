@@ -65,6 +65,7 @@ from kstate.structs import (
     MemCgroup,
     Page,
     PteVal,
+    RmapItem,
     StableNode,
     VmAreaStruct,
     list_add,
@@ -156,6 +157,10 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         lambda m: m.setattr(memory, "MM_ANONPAGES", 0),
     ),
     "zone-counter-mismatch": (DIRTY, lambda m: m.setattr(migrate, "move_counters", nothing)),
+    "swap-count-mismatch": (
+        SWAPPED.replace("A read 0.0", "A drain").replace("A move 0.0 node1", "A fork B"),
+        lambda m: m.setattr(swapfile, "swap_duplicate", nothing),
+    ),
     "anon-vma-refcount-mismatch": (ANON, lambda m: m.setattr(migrate, "_put", nothing)),
     "extra-dirty-accounting": (DIRTY, lambda m: m.setattr(migrate, "P12", "no such patch")),
     "migration-made-swap-entry": (
@@ -622,6 +627,8 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "vm-bug-move-active-pages": moved_back_active,
     "bug-hugetlb-null-mapping": lambda k, p: migrate.migrate_huge_page_move_mapping(
         k, None, p, p),
+    "bug-ksm-null-anon-vma": lambda k, p: ksm.get_anon_vma_for(
+        RmapItem(vma_of(k).vm_mm, 0), vma_of(k)),
     "bug-free-huge-page-count": hugetlb.free_huge_page,
     "bug-free-huge-page-mapcount": mapped_free,
     "vm-bug-isolate-huge-page": hugetlb.isolate_huge_page,

@@ -88,6 +88,18 @@ def test_numa_migration_moves_the_unit_and_its_flag(kernel: str) -> None:
     assert outcome.k.zones[0].stat[NR_MLOCK] == outcome.k.zones[0].stat[NR_ANON_PAGES] == 0
 
 
+@pytest.mark.parametrize("kernel", ["v4.4", CLEAN])
+def test_numa_migration_moves_the_charge_without_the_lru_lock(kernel: str) -> None:
+    outcome = show("  A write 0.0\n  A drain\n  A numa 0.0 node1\n", kernel)
+    assert outcome.returns[0][-1] == 0
+    moved = outcome.k.processes["A"].ptes[0]._value.page
+    assert moved is not None
+    assert moved._mem_cgroup is outcome.k.memcgs[0]
+    functions = {event.point.function for event in outcome.k.machine.events(0)}
+    assert "migrate_misplaced_transhuge_page" in functions
+    assert "lock_page_lru" not in functions
+
+
 def test_numa_migration_is_for_huge_pages_that_one_process_maps() -> None:
     assert show("  A numa 0.0 node1\n").returns[0][-1] == -2
     assert show("  A write 0.0\n  A numa 0.0 node0\n").returns[0][-1] == -2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzz.prog import parse
 from fuzz.run import Outcome, run
+from kstate.flags import VM_MERGEABLE
 from kstate.patches import CLEAN
 from kstate.structs import PRESENT, SWAP, Page, PteVal, StableNode
 
@@ -134,11 +135,36 @@ def test_a_stale_node_is_removed() -> None:
     assert [node._page for node in outcome.k.ksm.stable_tree] == [page(outcome, "A", 16)]
 
 
+def test_a_stale_node_ends_the_search_before_v44() -> None:
+    """Two nodes, and the first one's page goes. A copy of the second one's comes: fork and a
+    populate that breaks COW leave it with what the other holds."""
+    two = (
+        "  A write 0.1\n  A fork C\n  C mlock 0.0 +2\n  A ksm_merge 0.1 C 0.1\n"
+        "  A write 0.0\n  B write 0.0\n  A fork D\n  D mlock 0.0 +2\n  D ksm_merge 0.1 A 0.1\n"
+    )
+    assert show(two).returns[0][-6:] == (0, 0, 0, 0, 0, 0)
+    assert show(two, kernel="v4.4").returns[0][-1] == 0
+    assert show(two, kernel="v4.4-fix:ksm-stale-node").returns[0][-1] == -11
+    assert show(two, kernel="v4.3").returns[0][-1] == -11
+
+
+def test_memory_of_a_pool_is_never_merged() -> None:
+    outcome = show("  A map 1 hugetlb_private\n  A read 1.0\n  A mergeable 1\n")
+    assert outcome.returns[0][-1] == 0
+    flags = [vma._vm_flags & VM_MERGEABLE for vma in outcome.k.processes["A"].vmas]
+    assert flags == [VM_MERGEABLE, 0]
+
+
+def test_no_memory_to_break_ksm_is_told_as_eagain() -> None:
+    outcome = show("cpu0:\n  A unmergeable 0\nfaults:\n  cpu0 alloc_page #1\n")
+    assert outcome.returns[1] == (-11,)
+
+
 def test_migration_of_a_page_that_ksmd_looks_at_waits_for_nobody() -> None:
     """A reference too many: -EAGAIN, and every entry is put back."""
     text = MERGED.format(CLEAN, UNLOCK) + (
         "cpu0:\n  A move 0.0 node1\ncpu1:\n  B ksm_merge 0.1 A 0.1\nschedule:\n"
-        "  cpu1 until mm/ksm.py:stable_tree_search memcmp(content) #1\n  cpu0 to end\n"
+        "  cpu1 until mm/ksm.py:find_in_stable_tree memcmp(content) #1\n  cpu0 to end\n"
     )
     outcome = run(parse(text))
     assert outcome.diverged is None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fuzz.prog import parse
 from fuzz.run import Outcome, run
-from kstate.flags import VM_LOCKED, PG_mlocked
+from kstate.flags import VM_LOCKED, VM_MERGEABLE, PG_mlocked
 from kstate.patches import CLEAN
+from kstate.structs import AnonVma
 from kstate.syscalls import slot_start
 
 HEAD = f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=2 pages=16 pool=0\ninit:\n"
@@ -36,9 +37,25 @@ def test_the_moved_page_is_found_by_rmap_walks() -> None:
     assert outcome.returns[0][-1] == 1
 
 
+def test_ksm_pages_are_taken_apart_before_they_are_moved() -> None:
+    """rmap walks of a KSM page go to the places where it was merged: it must not move."""
+    outcome = after(
+        "A map 0 anon", "A mlock 0.0 +2", "A mergeable 0",
+        "B map 0 anon", "B mlock 0.0 +2", "B mergeable 0",
+        "A ksm_merge 0.0 B 0.0", "B mremap 0 1", "A munlock 0.0 +2",
+    )  # fmt: skip
+    moved = outcome.k.processes["B"]
+    page = moved.ptes[slot_start(1)]._value.page
+    assert page is not None
+    assert isinstance(page._mapping, AnonVma)
+    assert page is not outcome.k.processes["A"].ptes[slot_start(0)]._value.page
+    assert moved.vmas[0]._vm_flags & VM_MERGEABLE
+
+
 def test_what_cannot_be_moved_says_so() -> None:
     """Half a slot mlocked makes two vmas of it; nothing at all is mapped in slot 2."""
     outcome = after(
         "A map 0 anon", "A mlock 0.0 +1", "A mremap 0 1", "A mremap 2 1", "A mremap 0 0"
     )
     assert outcome.returns[0][-3:] == (-14, -14, -22)
+    assert after("A map 0 hugetlb_private", "A mremap 0 1").returns[0][-1] == -22
