@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from fuzz.footprint import Away, cut_off, steps_from
-from fuzz.subject import Ran, Subject
+from fuzz.subject import NotDeterministic, Ran, Subject
 from kstate.machine import UNLIMITED, Choices, Task, Turn, default_task
 
 Deviation = tuple[int, int]  # steps since tasks began to compete, index of the task to run
@@ -45,6 +45,7 @@ class Deviate:
         self.options: list[Option] = []
         self.base: int | None = None
         self._at = 0
+        self._missed = False
 
     def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
         if self.base is None:
@@ -55,10 +56,13 @@ class Deviate:
         task = default_task(runnable, current)
         while self._at < len(deviations) and deviations[self._at][0] < at:
             self._at += 1  # its moment has passed while only one task could run
+            self._missed = True
         if self._at < len(deviations) and deviations[self._at][0] == at:
             index = deviations[self._at][1]
             self._at += 1
-            task = next((task for task in runnable if task.index == index), task)
+            chosen = next((task for task in runnable if task.index == index), None)
+            self._missed |= chosen is None
+            task = chosen or task
         else:
             if self._at == len(deviations) and self.record:
                 self.options += [
@@ -69,6 +73,11 @@ class Deviate:
         if self._at < len(deviations):
             return Turn(task, deviations[self._at][0] - at)
         return Turn(task, 1 if self.record else UNLIMITED)
+
+    @property
+    def missed(self) -> bool:
+        """After the run: was there a deviation that could not be made?"""
+        return self._missed or self._at < len(self.deviations)
 
 
 def plain(subject: Subject, preemptions: int) -> Iterator[Ran]:
@@ -87,7 +96,10 @@ def _run(subject: Subject, deviations: tuple[Deviation, ...], left: int) -> tupl
     # With nothing left to spend only free choices remain; two tasks have one, who begins.
     record = left > 0 or not deviations or not 0 < subject.tasks <= 2
     scheduler = Deviate(deviations, record=record)
-    return subject.run(scheduler), scheduler
+    ran = subject.run(scheduler)
+    if scheduler.missed:
+        raise NotDeterministic("a choice that there was in one run is not there in the next")
+    return ran, scheduler
 
 
 class Reduced:

@@ -34,8 +34,8 @@ from fuzz.cli import (
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
 from fuzz.findings import title
 from fuzz.oracles import SLOW_IDS
-from fuzz.prog.text import print_program, print_turn
-from fuzz.subject import ProgramSubject, Subject
+from fuzz.prog.text import print_fault, print_program, print_turn
+from fuzz.subject import MachineSubject, ProgramSubject, Subject
 from fuzz.userfile import is_user_program
 from fuzz.workers import WorkerLost
 
@@ -140,13 +140,21 @@ def _checkpoint(
     if isinstance(subject, ProgramSubject):
         source = print_program(subject.program)
     else:
-        source = Path(file.rpartition(":")[0]).read_text() + file.rpartition(":")[2]
+        assert isinstance(subject, MachineSubject)
+        source = "\0".join((file.rpartition(":")[2], *map(_text_of, subject.sources)))
     digest = sha256(source.encode()).hexdigest()
     try:
         return Checkpoint(path, {"of": [digest, subject.kernel_name], "options": options})
     except (OtherSearch, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise UserError(f"{path}: {reason}" if reason else str(error)) from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("latin-1")
+    except OSError:
+        return ""  # of a module that is in no file of its own
 
 
 class _Watch:
@@ -226,7 +234,7 @@ def _print(result: Exploration) -> None:
     on = f" on {found.kernel}" if found.kernel else ""
     click.echo(f"{found.verdict.upper()} ({found.bound}){on}: {how}, {found.seconds:.1f} s")
     if found.verdict == EXHAUSTED:
-        click.echo(f"no run shows anything; that speaks of {OF_A_PROGRAM}")
+        click.echo(f"no run shows {found.only or 'anything'}; that speaks of {OF_A_PROGRAM}")
     if found.limit_hit:
         click.echo("some run hit the step limit: nothing can be exhausted")
     if found.share is not None:
@@ -236,8 +244,8 @@ def _print(result: Exploration) -> None:
         click.echo(f"  {found.texts[id]}")
         if found.failing[id]:
             click.echo("faults:")
-            for task, kind, number in found.failing[id]:
-                click.echo(f"  {task} {kind} #{number}")
+            for fault in found.failing[id]:
+                click.echo(f"  {print_fault(fault)}")
         click.echo("schedule:" if turns else "schedule: the default run")
         for turn in turns:
             click.echo(f"  {print_turn(turn)}")
@@ -245,11 +253,15 @@ def _print(result: Exploration) -> None:
 
 def _estimated(found: Exploration) -> str:
     assert found.share is not None
-    text = f"estimated {100 * found.share:.2g} %"
+    text = f"estimated {_percent(found.share)} %"
     if found.spread is not None:
         low, high = found.spread
-        text += f" ({100 * low:.2g} .. {100 * high:.2g})"
+        text += f" ({_percent(low)} .. {_percent(high)})"
     return text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _record(file: str, result: Exploration) -> dict[str, Any]:
@@ -262,6 +274,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
             "preemptions": result.preemptions,
             "faults": result.faults,
             "steps": result.steps_max,
+            "only": result.only,
         },
         "schedules": result.schedules,
         "classes": result.classes,
@@ -276,7 +289,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
                 "title": title(id),
                 "text": result.texts[id],
                 "turns": [print_turn(turn) for turn in turns],
-                "faults": [f"{task} {kind} #{number}" for task, kind, number in failing[id]],
+                "faults": [print_fault(fault) for fault in failing[id]],
             }
             for id, turns in sorted(result.findings.items())
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -31,17 +32,18 @@ from fuzz.crash import write_atomically
 from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.explore import explore
 from fuzz.findings import title
-from fuzz.minimise import minimise, minimise_turns
+from fuzz.minimise import minimise, minimise_schedule
 from fuzz.oracles import and_slow
 from fuzz.prog.prog import ProgError, TurnSpec
-from fuzz.prog.text import parse_turns, print_program, print_turns
+from fuzz.prog.text import parse_schedule, print_program, print_schedule
 from fuzz.replay import Replayed, replay_file, trace_lines
 from fuzz.report.diagram import diagram, machine_diagram
 from fuzz.run import Outcome, run
 from fuzz.sample import Sample, expected_runs, sample, table, wilson
 from fuzz.schedulers import SAMPLERS, Default, Profile, Replay, expand, make_scheduler, profile_of
-from fuzz.subject import MachineSubject, ProgramSubject, Subject
+from fuzz.subject import MachineSubject, ProgramSubject, Subject, check_deterministic
 from fuzz.userfile import is_user_program
+from kstate.machine.machine import Fault
 from kstate.patches import parse_spec
 
 SHOW_RUNS_MAX = 20_000  # to find a run of a user's program that shows something
@@ -180,8 +182,11 @@ def show_command(file: str, kernel: str | None, schedule_file: Path | None, as_j
         no_kernel(file, kernel)
         subject = user_subject(file)
         with user_errors(file):
-            turns = _turns(schedule_file) if schedule_file else _shown_by(subject, None)[0]
-            text, ran = machine_diagram(subject, turns, file)
+            if schedule_file:
+                faults, turns = _schedule(schedule_file)
+            else:
+                faults, turns, _ = _shown_by(subject, None)
+            text, ran = machine_diagram(subject.with_faults(faults), turns, file)
         findings = [
             {"id": id, "title": title(id), "text": said, "where": file, "objects": []}
             for id, said in ran.findings.items()
@@ -207,9 +212,9 @@ def show_command(file: str, kernel: str | None, schedule_file: Path | None, as_j
     return OK
 
 
-def _turns(path: Path) -> tuple[TurnSpec, ...]:
+def _schedule(path: Path) -> tuple[tuple[Fault, ...], tuple[TurnSpec, ...]]:
     try:
-        return parse_turns(path.read_text("utf-8"))
+        return parse_schedule(path.read_text("utf-8"))
     except ProgError as error:
         raise UserError(error.at(str(path))) from None
     except UnicodeDecodeError:
@@ -218,20 +223,23 @@ def _turns(path: Path) -> tuple[TurnSpec, ...]:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def _shown_by(subject: MachineSubject, only: str | None) -> tuple[tuple[TurnSpec, ...], str | None]:
-    """The turns of a run with few preemptions that shows something, and what; else of the default
-    run, and None."""
-    for preemptions in (0, 1, 2, None):
+def _shown_by(
+    subject: MachineSubject, only: str | None
+) -> tuple[tuple[Fault, ...], tuple[TurnSpec, ...], str | None]:
+    """The faults and turns of a run with few of either that shows something, and what; else of the
+    default run, and None."""
+    for faults, preemptions in product((0, 1), (0, 1, 2, None)):
         found = explore(
             subject,
             preemptions=preemptions,
+            faults=faults,
             only=only,
             stop_at_first=True,
             runs_max=SHOW_RUNS_MAX,
         )
         for id, turns in found.findings.items():
-            return turns, id
-    return (), None
+            return found.failing[id], turns, id
+    return (), (), None
 
 
 @cli.command("sample")
@@ -269,6 +277,8 @@ def sample_command(
     if is_user_program(file):
         no_kernel(file, kernel)
         subject = user_subject(file)
+        with user_errors(file):
+            check_deterministic(subject)
     else:
         known_ids((*only, *ignore))
         program = load(Path(file)).bare()
@@ -364,7 +374,7 @@ def minimize_command(
 ) -> int:
     """Make a reproducer smaller: operations, tasks, turns, machine.
 
-    Of FILE.py:function just the turns: none that is left can be left out.
+    Of FILE.py:function just the faults and turns: none that is left can be left out.
 
     \b
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
@@ -397,18 +407,18 @@ def _minimise_turns(
 ) -> tuple[str, str, int, str]:
     """(finding, text, runs, how much is left)."""
     if schedule_file is not None:
-        turns = _turns(schedule_file)
-        shown = list(subject.run(Replay(turns)).findings)
+        faults, turns = _schedule(schedule_file)
+        shown = list(subject.with_faults(faults).run(Replay(turns)).findings)
         id = only or (shown[0] if shown else None)
     else:
-        turns, id = _shown_by(subject, only)
+        faults, turns, id = _shown_by(subject, only)
     if id is None:
         raise UserError(f"{file}: no run is known that shows {only or 'anything'}")
-    minimal = minimise_turns(subject, turns, id)
+    minimal = minimise_schedule(subject, faults, turns, id)
     if minimal is None:
         raise UserError(f"{schedule_file}: does not show {id}")
-    least, runs = minimal
-    return id, print_turns(least), runs, f"{len(least)} turns"
+    faults, least, runs = minimal
+    return id, print_schedule(faults, least), runs, f"{len(least)} turns"
 
 
 def _minimise_program(

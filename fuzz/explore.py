@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.bounded import Deviate, Reduced
+from fuzz.bounded import Reduced
 from fuzz.checkpoint import Checkpoint, Faults
 from fuzz.parts import AllParts, BoundedParts, Part, Parts, Portion, Witness
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import Outcome
-from fuzz.subject import NotDeterministic, ProgramSubject, Subject
+from fuzz.schedulers.replay import Replay
+from fuzz.subject import NotDeterministic, ProgramSubject, Subject, check_deterministic
 from fuzz.workers import WorkerLost, Workers
+from kstate.machine import StepLimit
 from kstate.machine.machine import STEPS_MAX
 
 LOOK_EVERY_S = 0.1  # whether to give up, while processes are at work
@@ -35,6 +37,7 @@ class Exploration:
     search. probes: runs of the reduced search that only looked whether a task
     could run somewhere; redundant: runs it gave up because nothing new was that way (only programs
     that can crash have any); neither is among the schedules. steps_max: the step limit of a run.
+    only: the one finding that counts; None for any.
     seconds: of wall clock, for reports only.
     """
 
@@ -54,6 +57,7 @@ class Exploration:
     probes: int = 0
     redundant: int = 0
     steps_max: int = STEPS_MAX
+    only: str | None = None
 
     @property
     def bound(self) -> str:
@@ -102,7 +106,7 @@ def explore(
     if preemptions is None and isinstance(program, Program) and program.yield_at:
         raise ValueError("yield-at is for bounded searches: the reduced one asks at every step")
     if not subject.kernel_name:
-        _check_deterministic(subject)
+        check_deterministic(subject)
     exploration = _Explorer(subject, preemptions, faults, only, runs_max, stop_at_first, stop)
     return exploration.explore(jobs, checkpoint)
 
@@ -123,7 +127,7 @@ class _Explorer:
         self.runs_max = runs_max
         self.stop_at_first = stop_at_first
         self.stop = stop
-        self.result = Exploration(subject.kernel_name, preemptions, faults)
+        self.result = Exploration(subject.kernel_name, preemptions, faults, only=only)
         self.total = Portion()
         self.witnesses: dict[str, tuple[Faults, Witness]] = {}
 
@@ -146,12 +150,22 @@ class _Explorer:
         self._tell(Portion())
         if complete:
             result.share = result.spread = None
-        if result.findings:
+        if not self.subject.kernel_name:
+            self._check_witnesses()
+        # A run at the step limit may be a livelock or just long: alone it refutes nothing.
+        if result.findings.keys() - ({StepLimit.id} if self.only is None else set()):
             result.verdict = REFUTED
         elif complete and not result.limit_hit:
             result.verdict = EXHAUSTED
         result.seconds = time.monotonic() - started
         return result
+
+    def _check_witnesses(self) -> None:
+        """A finding counts if its run can be had again."""
+        for id, turns in self.result.findings.items():
+            failing = self.subject.with_faults(self.result.failing[id])
+            if id not in failing.run(Replay(turns)).findings:
+                raise NotDeterministic(f"a run that showed {id} does not when it is run again")
 
     def _search(self, faults: Faults, jobs: int, checkpoint: Checkpoint | None) -> set[Any]:
         """All parts with these calls failing. Returns the calls that were met."""
@@ -276,13 +290,6 @@ def _parts(
     if preemptions is None:
         return AllParts(failing, faults, only)
     return BoundedParts(failing, preemptions, faults, only)
-
-
-def _check_deterministic(subject: Subject) -> None:
-    """Twice the default run. A reduced search also compares whatever it runs again."""
-    first, second = (subject.run(Deviate((), record=False)).machine.log for _ in range(2))
-    if first != second:
-        raise NotDeterministic("two default runs are not the same")
 
 
 def schedules(program: Program, kernel: str | None, preemptions: int) -> Iterator[Outcome]:

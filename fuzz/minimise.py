@@ -18,6 +18,7 @@ from fuzz.schedulers.replay import Replay
 from fuzz.subject import Subject
 from fuzz.turns import preemptions, write_down
 from kstate.boot import MachineSize
+from kstate.machine.machine import Fault
 from kstate.syscalls import COUNT, OPERATIONS, PAGE, SLOT, SLOT_PAGES, SLOT_STRIDE
 
 RESEARCH_RUNS = 200  # how long a smaller program without a working schedule is searched for one
@@ -108,23 +109,30 @@ def minimise(
     return Minimal(replace(best, expects=(expect,)), outcome, search.runs)
 
 
-def minimise_turns(
-    subject: Subject, turns: tuple[TurnSpec, ...], id: str
-) -> tuple[tuple[TurnSpec, ...], int] | None:
-    """Turns of which none can be left out: without any one the run does not show `id`.
+def minimise_schedule(
+    subject: Subject, faults: tuple[Fault, ...], turns: tuple[TurnSpec, ...], id: str
+) -> tuple[tuple[Fault, ...], tuple[TurnSpec, ...], int] | None:
+    """Faults and turns of which none can be left out: without any one the run does not show `id`.
 
-    Returns: them, and the number of runs; None if these turns do not show it."""
+    Returns: them, and the number of runs; None if these do not show it."""
     runs = 0
 
     def shows(candidate: tuple[TurnSpec, ...]) -> tuple[TurnSpec, ...] | None:
         nonlocal runs
         runs += 1
-        ran = subject.run(Replay(candidate))
+        ran = subject.with_faults(faults).run(Replay(candidate))
         return ran.turns() if id in ran.findings else None
 
     best = shows(turns)
     if best is None:
         return None
+    for fault in faults:
+        kept, faults = faults, tuple(other for other in faults if other != fault)
+        found = shows(best)
+        if found is None:
+            faults = kept
+        else:
+            best = found
     improved = True
     while improved:
         improved = False
@@ -133,7 +141,7 @@ def minimise_turns(
             if found is not None and len(found) < len(best):
                 best, improved = found, True
                 break
-    return best, runs
+    return faults, best, runs
 
 
 def size(program: Program, outcome: Outcome) -> tuple[int, ...]:

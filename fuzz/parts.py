@@ -19,7 +19,7 @@ from fuzz.dpor import Search
 from fuzz.dpor.events import Step
 from fuzz.dpor.guide import Branch, Follow, Start
 from fuzz.prog.prog import TurnSpec
-from fuzz.subject import Ran, Subject
+from fuzz.subject import NotDeterministic, Ran, Subject
 from kstate.machine.machine import Fault
 
 TOTALS_MIN = 4
@@ -38,7 +38,7 @@ class Witness:
 
 @dataclass
 class Portion:
-    """What came of a part. calls: of what may fail, by tasks other than init. elsewhere: what the
+    """What came of a part. calls: of what may fail, where a search lets it. elsewhere: what the
     search must know of it to go on."""
 
     schedules: int = 0
@@ -169,11 +169,11 @@ class BoundedParts:
 
     def _see(self, ran: Ran, portion: Portion) -> None:
         def order() -> list[int]:
-            switches = [switch for switch in ran.machine.switches if switch.left]
+            switches = [s for s in ran.machine.switches if s.left or s.preempted]
             changes = [at for switch in switches for at in (switch.step, switch.entered)]
             return [sum(switch.preempted for switch in switches), *changes]
 
-        _see(ran, portion, self.faults)
+        _see(ran, portion, self.subject, self.faults)
         for id in _shown(ran, self.only):
             known = portion.witnesses.get(id)
             mine = order()
@@ -245,7 +245,7 @@ class AllParts:
         return Estimate(min(1.0, share), done, sorted(totals))
 
     def _see(self, search: Search, ran: Ran, portion: Portion, tasks: dict[str, list[int]]) -> None:
-        _see(ran, portion, self.faults)
+        _see(ran, portion, self.subject, self.faults)
         for id in _shown(ran, self.only):
             least = search.trace.least()
             changes = sum(1 for one, other in pairwise(least) if one != other)
@@ -258,6 +258,8 @@ class AllParts:
     def _end(self, search: Search, portion: Portion, tasks: dict[str, list[int]]) -> Portion:
         for id, least in tasks.items():
             ran = self.subject.run(Follow(least))
+            if id not in ran.findings:
+                raise NotDeterministic(f"a run that showed {id} does not when it is run again")
             portion.witnesses[id].turns = ran.turns()
             portion.witnesses[id].text = ran.findings[id]
         portion.redundant, portion.probes = search.counts.redundant, search.counts.probes
@@ -265,14 +267,16 @@ class AllParts:
         return portion
 
 
-def _see(ran: Ran, portion: Portion, faults: tuple[Fault, ...]) -> None:
+def _see(ran: Ran, portion: Portion, subject: Subject, faults: tuple[Fault, ...]) -> None:
     machine = ran.machine
     portion.schedules += 1
     # A run in which not all of them were met is one of a smaller set of faults too.
     portion.classes += set(faults) <= set(machine.faults_taken)
     portion.limit_hit |= ran.limit_hit
     init = machine.tasks[0].name
-    portion.calls.update(call for call in machine.fault_calls if call[0] != init)
+    portion.calls.update(
+        call for call in machine.fault_calls if subject.init_may_fail or call[0] != init
+    )
 
 
 def _shown(ran: Ran, only: str | None) -> Iterator[str]:

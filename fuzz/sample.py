@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import ceil, sqrt
+from math import sqrt
 from random import Random
 
 from fuzz.oracles import and_slow
@@ -106,11 +106,14 @@ def in_words(hits: int, runs: int) -> str:
     low, high = wilson(hits, runs)
     if not hits:
         return f"0 of {runs}, < {100 * high:.2f} %, a hit in > {int(1 / high)} runs"
-    mean = round(runs / hits)
     return (
         f"{hits} of {runs}, {100 * hits / runs:.2f} % ({100 * low:.2f} .. {100 * high:.2f}), "
-        f"a hit in {mean} runs ({ceil(1 / high)} .. {ceil(1 / low)})"
+        f"a hit in {_runs(runs / hits)} runs ({_runs(1 / high)} .. {_runs(1 / low)})"
     )
+
+
+def _runs(mean: float) -> str:
+    return f"{mean:.1f}" if mean < 10 else f"{mean:.0f}"
 
 
 def how_hard(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Protocol
 
+import fuzz
+import kstate
 from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import BUG, outcome_of, run
+from fuzz.schedulers import Default
 from fuzz.turns import write_down
 from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
+from kstate.machine.endings import NotATask
 from kstate.machine.machine import Fault, Observer
+
+OURS = tuple(str(Path(package.__file__ or "").parent) for package in (fuzz, kstate))
 
 
 class NotDeterministic(Exception):
@@ -59,13 +65,17 @@ class Ran:
 
 class Subject(Protocol):
     """Something that can be run under a scheduler, the same way every time. kernel_name: if any.
-    tasks: how many compete at most, 0 if that is not known before a run."""
+    tasks: how many compete at most, 0 if that is not known before a run. init_may_fail: is what its
+    first task calls to fail too, in a search with faults; not where that is just set-up."""
 
     @property
     def kernel_name(self) -> str: ...
 
     @property
     def tasks(self) -> int: ...
+
+    @property
+    def init_may_fail(self) -> bool: ...
 
     def run(
         self,
@@ -86,6 +96,7 @@ class ProgramSubject:
     program: Program
     kernel: str | None = None
     oracles: tuple[type[Oracle], ...] = ORACLES
+    init_may_fail = False
 
     @property
     def kernel_name(self) -> str:
@@ -129,14 +140,17 @@ class MachineSubject:
     """A program written against kstate.machine alone.
 
     setup: given a machine, makes the shared objects and returns the first task's function.
-    peek: looks at the state when the run is over, for comparisons.
+    peek: looks at the state when the run is over, for comparisons. sources: the files it was loaded
+    from.
     """
 
     setup: Callable[[Machine], Callable[[], object]]
     peek: Callable[[], object] | None = None
     faults: tuple[Fault, ...] = ()
+    sources: tuple[Path, ...] = ()
     kernel_name = ""
     tasks = 0
+    init_may_fail = True
 
     def with_faults(self, faults: tuple[Fault, ...]) -> MachineSubject:
         return replace(self, faults=(*self.faults, *faults))
@@ -151,7 +165,7 @@ class MachineSubject:
         machine = Machine(scheduler, choices, faults=self.faults, observers=observers)
         try:
             root = self.setup(machine)
-        except Exception as error:
+        except (Exception, SystemExit, Ending) as error:
             raise SetupError(f"set-up failed: {_spell(error)}") from error
         if not callable(root):
             raise SetupError(f"it must return the first task's function, not {root!r}")
@@ -161,7 +175,9 @@ class MachineSubject:
             ending = machine.run(root)
         except (ModelError, NotDeterministic):
             raise
-        except Exception as error:
+        except NotATask as error:
+            raise SetupError(str(error)) from error
+        except (Exception, SystemExit) as error:
             crashed = True
             kind = "assertion" if isinstance(error, AssertionError) else "exception"
             findings[kind] = _spell(error)
@@ -178,9 +194,20 @@ class MachineSubject:
         return Ran(machine, machine.forget, findings, crashed, state)
 
 
-def _spell(error: Exception) -> str:
-    """What and where, as the last lines of a traceback say it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+def check_deterministic(subject: Subject) -> None:
+    """Twice the default run. A reduced search also compares whatever it runs again.
+
+    Raises: NotDeterministic."""
+    first, second = (subject.run(Default()).machine.log for _ in range(2))
+    if first != second:
+        raise NotDeterministic("two default runs are not the same")
+
+
+def _spell(error: BaseException) -> str:
+    """What and where, as the last line of a traceback says it that is the user's."""
+    lines = traceback.extract_tb(error.__traceback__)
+    theirs = [line for line in lines if not line.filename.startswith(OURS)]
+    last = (theirs or lines)[-1]
     what = ": ".join(filter(None, (type(error).__name__, str(error) or last.line)))
     return f"{what} ({PurePath(last.filename).name}:{last.lineno}, {last.name})"
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from fuzz.prog.prog import BLOCKED, END, UNTIL, TurnSpec
 from fuzz.run import Outcome
 from kstate.machine import Machine, Switch, decode
+from kstate.machine.machine import SPAWN
 
 
 class Ran(Protocol):
@@ -24,20 +25,41 @@ def write_down(outcome: Ran) -> tuple[TurnSpec, ...]:
     turns: list[TurnSpec] = []
     keep = 0
     switches = machine.switches
+    lowest = 0 if init_competes(machine) else 1
+    begins = _goes_on_after_spawn(machine)
+    if begins is not None:
+        switches.insert(0, Switch(begins, 0, 0, 0, False, None, 0))
     for number, switch in enumerate(switches):
-        if switch.entered == 0:
-            continue
         following = switches[number + 1] if number + 1 < len(switches) else None
+        chosen = switch.preempted or _skips_lower(switches, number, lowest)
         if following is None:
-            if switch.preempted or _skips_lower(switches, number):
+            if chosen:
                 turns.append(TurnSpec(switch.entered - 1, END))
                 keep = len(turns)
             break
         turns.append(_turn(machine.log, switch, following))
-        chosen = switch.preempted or _skips_lower(switches, number)
         if chosen or following.preempted:
             keep = len(turns)
     return tuple(turns[:keep])
+
+
+def init_competes(machine: Machine) -> bool:
+    """Has init done anything while others could run, but wait for them?"""
+    return _goes_on_after_spawn(machine) is not None or any(
+        switch.preempted and 0 in (switch.left, switch.entered) for switch in machine.switches
+    )
+
+
+def _goes_on_after_spawn(machine: Machine) -> int | None:
+    """Where in the log init takes its first step beside the tasks it has spawned, if it does before
+    any of them runs."""
+    switches = machine.switches
+    spawned = False
+    for event in decode(machine.log[: switches[0].log_at if switches else None]):
+        if spawned:
+            return event.log_at
+        spawned = event.point.primitive is SPAWN
+    return None
 
 
 def _turn(log: list[int], switch: Switch, following: Switch) -> TurnSpec:
@@ -52,11 +74,11 @@ def _turn(log: list[int], switch: Switch, following: Switch) -> TurnSpec:
     return TurnSpec(cpu, UNTIL, following.point.name, passed + 1)
 
 
-def _skips_lower(switches: list[Switch], number: int) -> bool:
-    """May the default run have chosen another task here? Where a task with a lower cpu is to run
-    later and this one was not forced: a safe yes; dropping the turn is the minimiser's to try."""
+def _skips_lower(switches: list[Switch], number: int, lowest: int) -> bool:
+    """May the default run have chosen another task here? Where one from `lowest` on that comes
+    before this one is to run later: a safe yes; dropping the turn is the minimiser's to try."""
     entered = switches[number].entered
-    return any(0 < later.entered < entered for later in switches[number + 1 :])
+    return any(lowest <= later.entered < entered for later in switches[number + 1 :])
 
 
 def preemptions(outcome: Outcome) -> int:

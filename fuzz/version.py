@@ -6,15 +6,22 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import kstate
 from fuzz.prog.prog import FORMAT_VERSION
 
 
-@cache
 def model_hash() -> str:
-    """SHA-256 over kstate's sources, 12 hex digits."""
-    root = Path(kstate.__file__).parent
+    """Which model: of kstate's sources."""
+    return sources_hash(kstate)
+
+
+@cache
+def sources_hash(package: ModuleType) -> str:
+    """SHA-256 over a package's sources, 12 hex digits."""
+    assert package.__file__ is not None
+    root = Path(package.__file__).parent
     digest = sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")

@@ -55,12 +55,18 @@ class TurnSpec:
     kind: UNTIL: stop before the `count`-th arrival at `point`, counted from the turn's start.
     THROUGH: stop once it has taken effect. FOR: `count` steps. BLOCKED: until it blocks. END.
     point: `mm/rmap.py:try_to_unmap_one spin_unlock(ptl)`, or `...(ptl@A)` for one instance.
+    cpu: -1 for init, where it competes, as in a program of the user's own.
     """
 
     cpu: int
     kind: str
     point: str = ""
     count: int = 1
+
+    @property
+    def task(self) -> str:
+        """Whose turn it is: `cpu0`."""
+        return "init" if self.cpu < 0 else f"cpu{self.cpu}"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ WORDS: dict[str, Sequence[str]] = {
     PROTECTION: PROTECTIONS,
     PROCESS: PROCESSES,
 }
-TURN = re.compile(r"cpu(\d+)\s+(?:(until|through)\s+(.+?)(?:\s+#(\d+))?|for\s+(\d+)|to\s+(end))")
+TURN = re.compile(
+    r"(?:init|cpu(\d+))\s+(?:(until|through)\s+(.+?)(?:\s+#(\d+))?|for\s+(\d+)|to\s+(end))"
+)
+FAULT = re.compile(r"(init|cpu\d+)\s+(\w+)\s+#(\d+)")
+USER_FAULT = re.compile(r"(\S+)\s+(.+?)\s+#(\d+)")
 POINT = re.compile(r"[\w./+-]+:[\w<>]+ \w+\([\w.@:<>-]+\)")
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -106,8 +110,8 @@ def _lines(program: Program) -> Iterator[str]:
         yield f"yield-at: {' '.join(program.yield_at)}"
     if program.faults:
         yield "faults:"
-        for task_name, kind, count in program.faults:
-            yield f"  {task_name} {kind} #{count}"
+        for fault in program.faults:
+            yield f"  {print_fault(fault)}"
     if program.schedule is not None:
         yield "schedule:"
         for turn in program.schedule:
@@ -144,12 +148,12 @@ def _print_argument(kind: str, value: Argument) -> str:
 
 def print_turn(turn: TurnSpec) -> str:
     if turn.kind == FOR:
-        return f"cpu{turn.cpu} for {turn.count}"
+        return f"{turn.task} for {turn.count}"
     if turn.kind == END:
-        return f"cpu{turn.cpu} to end"
+        return f"{turn.task} to end"
     if turn.kind == BLOCKED:
-        return f"cpu{turn.cpu} until blocked"
-    return f"cpu{turn.cpu} {turn.kind} {turn.point} #{turn.count}"
+        return f"{turn.task} until blocked"
+    return f"{turn.task} {turn.kind} {turn.point} #{turn.count}"
 
 
 def print_expect(expect: Expect) -> str:
@@ -190,22 +194,32 @@ def parse(source: str | bytes) -> Program:
 USER_TASKS_MAX = 1000
 
 
-def parse_turns(source: str) -> tuple[TurnSpec, ...]:
-    """The turns of a `schedule:` that stands alone, for programs that are no kernel's.
+def parse_schedule(source: str) -> tuple[tuple[Fault, ...], tuple[TurnSpec, ...]]:
+    """What fails, and the turns: a `schedule:`, perhaps after `faults:`, that stands alone, for
+    programs that are no kernel's.
 
     Raises:
         ProgError: with line and column of what is wrong.
     """
     parser = _Parser(source)
-    turns = parser.turns(USER_TASKS_MAX)
+    faults = parser.faults(USER_FAULT)
+    turns = parser.turns(USER_TASKS_MAX, init_too=True)
     if turns is None:
         raise ProgError("expected 'schedule:'", 1, 1)
     parser.end()
-    return turns
+    return faults, turns
 
 
-def print_turns(turns: Sequence[TurnSpec]) -> str:
-    return "schedule:\n" + "".join(f"  {print_turn(turn)}\n" for turn in turns)
+def print_schedule(faults: Sequence[Fault], turns: Sequence[TurnSpec]) -> str:
+    lines = ["faults:", *(f"  {print_fault(fault)}" for fault in faults)] if faults else []
+    lines += ["schedule:", *(f"  {print_turn(turn)}" for turn in turns)]
+    return "\n".join(lines) + "\n"
+
+
+def print_fault(fault: Fault) -> str:
+    """`cpu1 alloc_page #2`."""
+    task, kind, number = fault
+    return f"{task} {kind} #{number}"
 
 
 class _Parser:
@@ -245,7 +259,7 @@ class _Parser:
         yield_at: tuple[str, ...] = ()
         if self._is("yield-at:"):
             yield_at = tuple(self._field("yield-at")[0].split())
-        faults = self._faults()
+        faults = self.faults(FAULT)
         schedule = self.turns(len(tasks))
         choices = self._choices() if schedule is None else None
         expects = []
@@ -361,13 +375,13 @@ class _Parser:
                 )
         return tuple(ops)
 
-    def _faults(self) -> tuple[Fault, ...]:
+    def faults(self, pattern: re.Pattern[str]) -> tuple[Fault, ...]:
         if not self._is("faults:"):
             return ()
         self._field("faults")
         faults = []
         for line in self._indented():
-            match = re.fullmatch(r"(init|cpu\d+)\s+(\w+)\s+#(\d+)", line.text)
+            match = pattern.fullmatch(line.text)
             if match is None or int(match[3]) < 1:
                 raise ProgError(
                     "expected a task, what fails and at which call: 'cpu1 alloc_page #2'",
@@ -377,7 +391,7 @@ class _Parser:
             faults.append((match[1], match[2], int(match[3])))
         return tuple(faults)
 
-    def turns(self, tasks_count: int) -> tuple[TurnSpec, ...] | None:
+    def turns(self, tasks_count: int, init_too: bool = False) -> tuple[TurnSpec, ...] | None:
         if not self._is("schedule:"):
             return None
         self._field("schedule")
@@ -385,7 +399,9 @@ class _Parser:
         for line in self._indented():
             turn = _turn(line)
             if turn.cpu >= tasks_count:
-                raise ProgError(f"there is no cpu{turn.cpu}", line.number, line.column)
+                raise ProgError(f"there is no {turn.task}", line.number, line.column)
+            if turn.cpu < 0 and not init_too:
+                raise ProgError("init is over when turns begin", line.number, line.column)
             turns.append(turn)
             if len(turns) > TURNS_MAX:
                 raise ProgError(f"more than {TURNS_MAX} turns", line.number, line.column)
@@ -525,7 +541,7 @@ def _turn(line: _Line) -> TurnSpec:
             line.number,
             line.column,
         )
-    cpu = _number(match[1], line.number, line.column + 3)
+    cpu = -1 if match[1] is None else _number(match[1], line.number, line.column + 3)
     if match[6]:
         return TurnSpec(cpu, END)
     if match[5]:

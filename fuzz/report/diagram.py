@@ -13,6 +13,7 @@ from fuzz.prog.text import print_op
 from fuzz.run import Outcome, run
 from fuzz.schedulers.replay import Diverged, Replay
 from fuzz.subject import MachineSubject, Ran
+from fuzz.turns import init_competes
 from kstate.flags import VM_LOCKED
 from kstate.machine import LOAD, Machine, Operand, Point, Report, Switch, Task, Word
 from kstate.machine.callers import call_chain
@@ -26,13 +27,15 @@ COLUMN_MIN, COLUMN_MAX = 36, 56
 
 @dataclass(frozen=True)
 class _Scene:
-    """A run to draw. heading: lines above it. ops: of each task, if it has operations."""
+    """A run to draw. heading: lines above it. ops: of each task, if it has operations. first: the
+    index of the first task that has a column."""
 
     machine: Machine
     findings: tuple[Report, ...]
     heading: tuple[str, ...]
     ops: tuple[tuple[Op, ...], ...] = ()
     diverged: Diverged | None = None
+    first: int = 1
 
 
 @dataclass
@@ -79,7 +82,7 @@ def machine_diagram(
     subject: MachineSubject, turns: Sequence[TurnSpec], name: str
 ) -> tuple[str, Ran]:
     """The same of a program against the machine alone, `name` for short: every step of its tasks is
-    drawn, init's are not; the functions named are those of its file."""
+    drawn, init's only where it competes; the functions named are those of its file."""
     file = getattr(getattr(subject.setup, "__code__", None), "co_filename", "")
     steps: list[_Step] = []
 
@@ -92,12 +95,13 @@ def machine_diagram(
     scheduler = Replay(turns)
     ran = subject.run(scheduler, observers=(observe,))
     log = ran.machine.log
-    drawn = [step for step in steps if step.task > 0 and step.point.primitive.name != "end"]
+    first = 0 if init_competes(ran.machine) else 1
+    drawn = [step for step in steps if step.task >= first and step.point.primitive.name != "end"]
     for step in drawn:
         end = step.log_at + 2 + step.point.primitive.results
         step.results = tuple(log[step.log_at + 2 : end])
     findings = tuple(Report(id, text, name) for id, text in ran.findings.items())
-    scene = _Scene(ran.machine, findings, (name,), diverged=scheduler.finish())
+    scene = _Scene(ran.machine, findings, (name,), diverged=scheduler.finish(), first=first)
     return "\n".join(_draw(scene, drawn)) + "\n", ran
 
 
@@ -162,16 +166,16 @@ def _changes(step: _Step) -> bool:
 
 
 def _draw(scene: _Scene, steps: list[_Step]) -> Iterator[str]:
-    count = max(1, len(scene.machine.tasks) - 1)
+    names = [TurnSpec(index - 1, "").task for index in range(scene.first, len(scene.machine.tasks))]
     rows = list(_rows(scene, steps))
     width = max((len(text) for _, text, _ in rows), default=0) + 2
     width = max(COLUMN_MIN, min(COLUMN_MAX, width))
     yield from scene.heading
     yield ""
-    yield "".join(f"cpu{cpu}".ljust(width) for cpu in range(count)).rstrip()
-    yield "".join("----".ljust(width) for _ in range(count)).rstrip()
-    for cpu, text, comments in rows:
-        lead = " " * (width * cpu)
+    yield "".join(name.ljust(width) for name in names).rstrip()
+    yield "".join("----".ljust(width) for _ in names).rstrip()
+    for index, text, comments in rows:
+        lead = " " * (width * (index - scene.first))
         yield (lead + text).rstrip()
         for comment in comments:
             yield f"{lead}    // {comment}"
@@ -190,9 +194,10 @@ def _draw(scene: _Scene, steps: list[_Step]) -> Iterator[str]:
 
 
 def _rows(scene: _Scene, steps: list[_Step]) -> Iterator[tuple[int, str, list[str]]]:
-    """(column, text, comments), in time order."""
+    """(task, text, comments), in time order."""
     machine = scene.machine
-    starts = {switch.log_at: switch for switch in machine.switches if switch.entered > 0}
+    first = scene.first
+    starts = {switch.log_at: switch for switch in machine.switches if switch.entered >= first}
     stacks: dict[int, tuple[str, ...]] = {}
     ops = {number: iter(task) for number, task in enumerate(scene.ops, 1)}
     pending = sorted(starts)
@@ -201,14 +206,14 @@ def _rows(scene: _Scene, steps: list[_Step]) -> Iterator[tuple[int, str, list[st
     for step in steps:
         while pending and pending[0] <= step.log_at:
             switch = starts[pending.pop(0)]
-            if switch.preempted and switch.left > 0:
-                yield switch.left - 1, f"--- left before {_next_step(switch)} ---", []
+            if switch.preempted and switch.left >= first:
+                yield switch.left, f"--- left before {_next_step(switch)} ---", []
         while notes and notes[0].log_at <= step.log_at:
             note = notes.pop(0)
             if note.task > 0:
                 op = next(ops[note.task])
                 stacks[note.task] = ()
-                yield note.task - 1, f"[{print_op(op)}]", []
+                yield note.task, f"[{print_op(op)}]", []
         if not step.matters:
             continue
         old = stacks.get(step.task, ())
@@ -216,15 +221,15 @@ def _rows(scene: _Scene, steps: list[_Step]) -> Iterator[tuple[int, str, list[st
         while common < min(len(old), len(step.stack)) and old[common] == step.stack[common]:
             common += 1
         for depth in range(common, len(step.stack)):
-            yield step.task - 1, f"{' ' * (depth + 1)}{step.stack[depth]}()", []
+            yield step.task, f"{' ' * (depth + 1)}{step.stack[depth]}()", []
         stacks[step.task] = step.stack
         text = f"{' ' * (len(step.stack) + 1)}{_say(step, objects[step.operand])}"
-        yield step.task - 1, text, step.comments
+        yield step.task, text, step.comments
     for finding in scene.findings:
         if machine.ending is not None and finding.id == machine.ending.id:
             task = machine.current.index
-            if task > 0:
-                yield task - 1, "", [finding.text]
+            if task >= first:
+                yield task, "", [finding.text]
 
 
 def _next_step(switch: Switch) -> str:

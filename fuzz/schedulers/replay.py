@@ -47,7 +47,7 @@ class Replay:
             turn = self.turns[self.at]
             task = next((t for t in runnable if t.index == turn.cpu + 1), None)
             if self._started_at < 0 and task is None:
-                self._drop(turn, f"cpu{turn.cpu} cannot run")
+                self._drop(turn, f"{turn.task} cannot run")
                 continue
             if self._started_at < 0:
                 self._started_at = steps
@@ -57,7 +57,7 @@ class Replay:
                 else:
                     self._drop(
                         turn,
-                        f"cpu{turn.cpu} blocked or ended after {steps - self._started_at} steps",
+                        f"{turn.task} blocked or ended after {steps - self._started_at} steps",
                     )
                 continue
             if turn.kind == FOR:
@@ -90,7 +90,7 @@ class Replay:
 
     def _drop(self, turn: TurnSpec, actual: str) -> None:
         if self.diverged is None:
-            wanted = f"cpu{turn.cpu} {turn.kind} {turn.point or turn.count}"
+            wanted = f"{turn.task} {turn.kind} {turn.point or turn.count}"
             self.diverged = Diverged(self.at, wanted, actual)
         self._advance()
 
@@ -103,7 +103,7 @@ class Replay:
             if turn.kind == FOR and self._started_at >= 0:
                 return None
             return Diverged(
-                self.at, f"cpu{turn.cpu} {turn.kind} {turn.point or turn.count}", "the run ended"
+                self.at, f"{turn.task} {turn.kind} {turn.point or turn.count}", "the run ended"
             )
         return self.diverged
 

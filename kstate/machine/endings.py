@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-class Ending(Exception):
-    """Raised in a task; ends the run."""
+class Ending(BaseException):
+    """Raised in a task; ends the run. No Exception: what a task catches of its own must not
+    swallow it."""
 
     id = "ending"
 
@@ -54,6 +55,10 @@ class StepLimit(Ending):
 
 class ModelError(Exception):
     """A mistake of ours, never a finding: exit status 70 and a saved traceback."""
+
+
+class NotATask(TypeError):
+    """A task's function is a generator or a coroutine: its body would never run."""
 
 
 class TaskKilled(BaseException):

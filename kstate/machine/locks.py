@@ -176,8 +176,8 @@ def mutex_unlock(lock: Mutex) -> None:
 
 
 def _read_granted(sem: RwSem, task: Task) -> bool:
-    """Whoever released it has made this queued reader an active one."""
-    return task in sem.readers
+    """Whoever released it has made this queued reader an active one. It may be one already."""
+    return (task, False) not in sem.queue
 
 
 def _write_grantable(sem: RwSem, task: Task) -> bool:
@@ -426,20 +426,30 @@ SYNCHRONIZE_RCU = Primitive("synchronize_rcu", "rcu")
 
 
 def _grace_period_over(machine: Machine, task: Task) -> bool:
-    return all(reader.rcu_depth == 0 or reader.ended for reader, _, _ in task.watched)
+    return not _readers_left(machine, task)
+
+
+def _readers_left(machine: Machine, task: Task) -> list[Task]:
+    return [
+        reader
+        for reader, _, section in task.watched
+        if reader.rcu_depth and reader.rcu_sections == section and not reader.ended
+    ]
 
 
 GRACE_PERIOD = Primitive(
     "synchronize_rcu_done",
     "rcu",
     ready=_grace_period_over,
-    holders=lambda machine, task: [t for t, _, _ in task.watched if t.rcu_depth],
+    holders=_readers_left,
 )
 
 
 def rcu_read_lock(machine: Machine) -> None:
     step(RCU_READ_LOCK, machine)
-    machine.current.rcu_depth += 1
+    task = machine.current
+    task.rcu_sections += task.rcu_depth == 0
+    task.rcu_depth += 1
 
 
 def rcu_read_unlock(machine: Machine) -> None:
@@ -457,7 +467,7 @@ def synchronize_rcu(machine: Machine) -> None:
     if atomic_context(task):
         might_sleep(machine, "synchronize_rcu")
     step(SYNCHRONIZE_RCU, machine)
-    task.watched = tuple((t, "rcu_depth", 0) for t in machine.tasks if t.rcu_depth)
+    task.watched = tuple((t, "rcu_depth", t.rcu_sections) for t in machine.tasks if t.rcu_depth)
     if not _grace_period_over(machine, task):
         machine.interrupt()
     step(GRACE_PERIOD, machine)

@@ -6,17 +6,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from struct import pack
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
 from kstate.machine.callers import RUNNING, Function, calling
 from kstate.machine.choices import FAULTS, Choices
-from kstate.machine.endings import ContextError, Deadlock, Ending, ModelError, Report, StepLimit
+from kstate.machine.endings import (
+    ContextError,
+    Deadlock,
+    Ending,
+    ModelError,
+    NotATask,
+    Report,
+    StepLimit,
+    TaskKilled,
+)
 from kstate.machine.points import LOAD, Operand, Point, Primitive, function_name, point_by_number
 from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn
 from kstate.machine.switch import GREENLETS, Backend, Context, step
 from kstate.machine.task import Task
 
 STEPS_MAX = 20_000
+_ESCAPES = (Exception, Ending, SystemExit, KeyboardInterrupt)
+_NEVER_RUN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 Fault = tuple[str, str, int]  # task, what fails, at which of its calls (from 1)
 Observer = Callable[[Task, Point, Operand], None]
 Look = tuple[int, Operand, str, bool]  # when, as a place in the log; at what; was it changed
@@ -118,6 +130,7 @@ class Machine:
         "_hub",
         "_masked",
         "_notes",
+        "_over",
         "_retrying",
         "_subscribers",
         "_switches",
@@ -178,6 +191,7 @@ class Machine:
         self.steps_done = 0
         self._alive: list[Task] = []
         self._blocked = False
+        self._over = False
         self._retrying = False
         self._granted = 0
         self._turn_left = 0
@@ -204,7 +218,7 @@ class Machine:
         """Run `root` as the first task, until it ends or something ends the run.
 
         Returns: what ended it, None if it ended by itself.
-        Raises: ModelError, and whatever else escaped from a task that is not an Ending.
+        Raises: NotATask, ModelError, and whatever else escaped from a task that is not an Ending.
         """
         self.scheduler.begin(self.choices)
         self._hub = self._backend.here()
@@ -264,15 +278,20 @@ class Machine:
         try:
             self.left += 1  # its turn counts the step it waits at, and nobody has counted that
             step(BEGIN, task)
-            task.function()
+            result = task.function()
+            if isinstance(result, _NEVER_RUN):
+                if not isinstance(result, AsyncGeneratorType):
+                    result.close()  # else Python warns of it
+                raise NotATask(f"{task.name} is a generator or a coroutine: its body never runs")
             step(END, task)
-        except Ending as ending:
+        except _ESCAPES as error:
+            if self._over:  # it did this while it was unwound
+                raise TaskKilled from None
             self._end(task)
-            self.ending = ending
-            return self._hub
-        except Exception as error:
-            self._end(task)
-            self.error = error
+            if isinstance(error, Ending):
+                self.ending = error
+            else:
+                self.error = error
             return self._hub
         self._end(task)
         if task is self.tasks[0]:
@@ -293,9 +312,14 @@ class Machine:
             self._backend.give_back(task.context)
 
     def _clean_up(self) -> None:
+        """Unwind the tasks that are still parked. What they do on the way (`finally`) ends at its
+        first step."""
         RUNNING.functions = []
+        self._over = True
         for task in self._alive:
             assert task.context is not None
+            self.current = task
+            self.left = 0
             if task.point is not None and task.point.primitive is not BEGIN:
                 task.context.kill()
             self._backend.give_back(task.context)
@@ -306,6 +330,8 @@ class Machine:
 
     def ask(self, point: Point, operand: Operand) -> None:
         """Called by `step` when the turn is used up, in the running task's own context."""
+        if self._over:
+            raise TaskKilled
         task = self.current
         task.point = point
         task.operand = operand

@@ -7,6 +7,7 @@ Points carry no line number and no path outside the package, so they survive edi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import PurePath
@@ -33,6 +34,7 @@ Holders = Callable[[Any, "Task"], "list[Task]"]
 
 # What a primitive does to its word, for `dependent`: two loads of one word commute, nothing else.
 LOAD, STORE = "load", "store"
+_WORD = re.compile(r"[\w.:<>-]+")  # as fuzz.prog.text reads them
 
 
 class Primitive:
@@ -47,6 +49,8 @@ class Primitive:
         ready: for a primitive that can block: may `task` take this step on `operand` now?
         holders: for a primitive that can block: whom would it wait for?
         used_by: who uses it, where that is always the same; else whoever calls it.
+    Raises:
+        ValueError: a schedule could not name it.
     """
 
     __slots__ = ("access", "holders", "name", "points", "ready", "results", "used_by", "word")
@@ -62,6 +66,8 @@ class Primitive:
         holders: Holders | None = None,
         used_by: Code | None = None,
     ) -> None:
+        if not _WORD.fullmatch(word):
+            raise ValueError(f"{word!r}: names have letters, digits and . : _ - < > only")
         self.name = name
         self.word = word
         self.access = access

@@ -17,7 +17,8 @@ class Task:
 
     point, operand: what it does next; known whenever it is not running.
     preempt_count: spinlocks held; it may not sleep while this is not 0.
-    irqs_off: nesting of irq-disabling locks. rcu_depth: nesting of RCU read sections.
+    irqs_off: nesting of irq-disabling locks. rcu_depth: nesting of RCU read sections; rcu_sections:
+    how many of them it has begun.
     watched: what `retry_when_changed` waits for: (object, private slot, value it saw).
     functions: those it is inside of, where they are compiled; see callers.py.
     lent: its CPU is running somebody else's work, see `borrow_cpu`.
@@ -39,6 +40,7 @@ class Task:
         "point",
         "preempt_count",
         "rcu_depth",
+        "rcu_sections",
         "watched",
         "woken",
     )
@@ -60,6 +62,7 @@ class Task:
         self.preempt_count = 0
         self.irqs_off = 0
         self.rcu_depth = 0
+        self.rcu_sections = 0
         self.lent = False
         self.watched: tuple[tuple[Any, str, Any], ...] = ()
         self.woken = False

@@ -85,6 +85,7 @@ def mem_cgroup_begin_page_stat(page: Page) -> MemCgroup | None:
     """
     machine = page.machine
     task = machine.current
+    task.rcu_sections += task.rcu_depth == 0
     task.rcu_depth += 1  # no step of its own: nobody can tell it from a moment earlier
     look(machine, "rcu")
     while True:

@@ -216,10 +216,10 @@ def test_a_queued_writer_blocks_later_readers_and_fails_their_trylock() -> None:
         down_read(sem)
         m.spawn(writer)
         while not sem.queue:
-            yield_point(m, "wait for the writer to queue")
+            yield_point(m, "wait-for-the-writer-to-queue")
         m.spawn(reader)
         while len(sem.queue) < 2:
-            yield_point(m, "wait for the reader to queue")
+            yield_point(m, "wait-for-the-reader-to-queue")
         up_read(sem)
 
     def root() -> None:
