@@ -272,7 +272,8 @@ def _matrix_row(job: MatrixJob) -> Record:
     file, kernel, id, wanted, _ = job
     program = read_program(Path(file))
     shown = wanted == REFUTED
-    result = explore(program, kernel, preemptions=2, only=id or None, stop_at_first=shown)
+    preemptions = read_race(Path(file)).preemptions
+    result = explore(program, kernel, preemptions=preemptions, only=id or None, stop_at_first=shown)
     whole = explore(program, kernel, preemptions=None, only=id or None, runs_max=SMALL_MAX)
     small = whole.schedules < SMALL_MAX
     return {

@@ -1,6 +1,7 @@
 """Which patch of the series makes a finding vanish, or appear? `kfuzz bisect`.
 
-The program's schedule, as turns, is replayed on v4.3 with P01..Pk for k = 0..12. Where that does
+The program's schedule, as turns, is replayed on v4.3 with P01..Pk for k = 0..12, and then with what
+else came with v4.4, one after another. Where that does
 not show the finding, whether the schedule was left or was followed to its end, all schedules with
 a few preemptions are searched instead: one schedule that misses is no evidence of absence, and one
 that could not even be followed is none at all. A kernel lacks the finding only within that bound;
@@ -21,7 +22,15 @@ from fuzz.oracles import SLOW_IDS
 from fuzz.prog.prog import Program
 from fuzz.run import Outcome, run
 from fuzz.turns import write_down
-from kstate.patches import BY_TOGGLE, SERIES, TABLE, Patch, SpecError, parse_spec
+from kstate.patches import (
+    BY_TOGGLE,
+    CAME_WITH_V44,
+    SERIES,
+    TABLE,
+    Patch,
+    SpecError,
+    parse_spec,
+)
 
 SHOWN, ABSENT, UNKNOWN, SKIPPED = "shown", "absent", "unknown", "skipped"
 OLDER, IN_SERIES, LATER = "older", "series", "later"
@@ -112,8 +121,8 @@ def _as_turns(program: Program, outcome: Outcome) -> Program:
 
 
 def _extras(kernel: str) -> str:
-    """`+70feee0e1ef3-e6c509f85455`: how a kernel differs from its base, but for the series."""
-    toggles = parse_spec(kernel).toggles - set(SERIES)
+    """`+70feee0e1ef3-e6c509f85455`: how a kernel differs, but for what came with v4.4."""
+    toggles = parse_spec(kernel).toggles - set(SERIES) - set(CAME_WITH_V44)
     base = parse_spec("v4.3").toggles
     more = [f"+{BY_TOGGLE[t].name if t in BY_TOGGLE else t}" for t in sorted(toggles - base)]
     less = [f"-{BY_TOGGLE[toggle].name}" for toggle in sorted(base - toggles)]
@@ -129,7 +138,7 @@ def bisect(subject: Subject, preemptions: int = 1, runs_max: int = RUNS_MAX) -> 
     kernel = f"v4.3{subject.extras}"
     last = _row(subject, IN_SERIES, kernel, None, preemptions, runs_max)
     yield last
-    for toggle in SERIES:
+    for toggle in (*SERIES, *CAME_WITH_V44):
         patch = BY_TOGGLE[toggle]
         if not patch.modelled:
             yield Row(IN_SERIES, kernel, patch, SKIPPED, "not modelled yet")

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import fuzz
 from fuzz.parts import Key, Portion
-from fuzz.version import sources_hash, stamp
+from fuzz.version import fuzz_hash, stamp
 from kstate.machine.machine import Fault
 
 Faults = tuple[Fault, ...]
@@ -32,7 +31,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, search: dict[str, Any]) -> None:
         head = json.dumps(
-            {"search": search, "version": stamp(), "fuzz": sources_hash(fuzz)}, sort_keys=True
+            {"search": search, "version": stamp(), "fuzz": fuzz_hash()}, sort_keys=True
         )
         self.done: dict[Faults, list[tuple[Key, Portion]]] = {}
         kept = 0

@@ -10,6 +10,7 @@ from fuzz.prog.prog import FILE_BYTES_MAX, ProgError, Program
 from fuzz.prog.text import parse
 
 FIELDS = ("id", "title", "source", "kind", "needs", "fixed by")
+PREEMPTIONS = "preemptions"  # a field too, but of most not said
 
 
 def read_program(path: Path) -> Program:
@@ -42,7 +43,8 @@ def races_folder() -> Path:
 @dataclass(frozen=True)
 class Race:
     """One race file. id: of the race catalogue. source: the message it comes from. kind: finding |
-    absent | trace | count | text. needs: SEQ | LOCKED | RACE. shows_on, absent_on: kernels."""
+    absent | trace | count | text. needs: SEQ | LOCKED | RACE. shows_on, absent_on: kernels.
+    preemptions: how many it takes at most."""
 
     id: str
     source: str
@@ -54,6 +56,7 @@ class Race:
     fixed_by: str
     finding: str
     file: str
+    preemptions: int = 2
 
 
 # Rows of the catalogue that change no behaviour: they have no file.
@@ -92,7 +95,7 @@ def read_race(path: Path) -> Race:
     Raises: ProgError, OSError.
     """
     program = read_program(path)
-    said = dict.fromkeys(FIELDS, "")
+    said = {**dict.fromkeys(FIELDS, ""), PREEMPTIONS: "2"}
     for _, _, comment in program.comments:
         name, colon, value = comment.partition(":")
         if colon and name in said:
@@ -113,4 +116,5 @@ def read_race(path: Path) -> Race:
         said["fixed by"],
         finding,
         str(path),
+        int(said[PREEMPTIONS]),
     )

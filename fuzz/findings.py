@@ -311,6 +311,12 @@ _TABLE: tuple[FindingInfo, ...] = (
     _bad("mapping", "non-NULL mapping"),
     _bad("refcount", "nonzero _count"),
     _bad("memcg", "page still charged to cgroup"),
+    FindingInfo(
+        "bad-page-state-new",
+        "BUG: Bad page state: somebody has written to a free page",
+        "mm/page_alloc.c check_new_page()",
+        "I3",
+    ),
     FindingInfo("bad-rss-counter", "BUG: Bad rss-counter state", "kernel/fork.c check_mm()", "I8"),
     FindingInfo("bad-page-map", "BUG: Bad page map", "mm/memory.c print_bad_pte()", "I6"),
     FindingInfo(
@@ -578,6 +584,49 @@ _TABLE: tuple[FindingInfo, ...] = (
         "vm-bug-replace-page-anon",
         "VM_BUG_ON_PAGE(PageAnon(oldpage) != PageAnon(newpage))",
         "mm/memcontrol.c mem_cgroup_replace_page()",
+    ),
+    _bug(
+        "vm-bug-replace-page-huge",
+        "VM_BUG_ON_PAGE(PageTransHuge(oldpage) != PageTransHuge(newpage))",
+        "mm/memcontrol.c mem_cgroup_replace_page()",
+    ),
+    _bug(
+        "bug-check-anon-rmap-root",
+        "BUG_ON(page_anon_vma(page)->root != vma->anon_vma->root)",
+        "mm/rmap.c __page_check_anon_rmap()",
+    ),
+    _bug(
+        "bug-check-anon-rmap-index",
+        "BUG_ON(page->index != linear_page_index(vma, address))",
+        "mm/rmap.c __page_check_anon_rmap()",
+    ),
+    _bug(
+        "bug-page-swap-info",
+        "BUG_ON(!PageSwapCache(page))",
+        "mm/swapfile.c page_swap_info()",
+    ),
+    _bug(
+        "vm-bug-populate-range",
+        "VM_BUG_ON_VMA(start < vma->vm_start || end > vma->vm_end)",
+        "mm/gup.c populate_vma_page_range()",
+    ),
+    _bug(
+        "vm-bug-populate-unlocked",
+        "VM_BUG_ON_MM(!rwsem_is_locked(&mm->mmap_sem))",
+        "mm/gup.c populate_vma_page_range()",
+    ),
+    _bug(
+        "vm-bug-add-to-swap-cache-exists",
+        "VM_BUG_ON(error == -EEXIST)",
+        "mm/swap_state.c __add_to_swap_cache()",
+    ),
+    _bug(
+        "vm-bug-put-page-lru", "VM_BUG_ON_PAGE(!PageLRU(page))", "mm/swap.c __page_cache_release()"
+    ),
+    _bug(
+        "bug-page-buffers",
+        "BUG_ON(!PagePrivate(page))",
+        "include/linux/buffer_head.h page_buffers()",
     ),
     _bug(
         "vm-bug-move-account-same",

@@ -8,18 +8,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Protocol
 
-import fuzz
-import kstate
 from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
 from fuzz.run import BUG, outcome_of, run
 from fuzz.schedulers import Default
 from fuzz.turns import write_down
-from kstate.machine import Choices, Deadlock, Ending, Machine, ModelError, Scheduler, StepLimit
+from kstate.machine import (
+    Choices,
+    Deadlock,
+    Ending,
+    Machine,
+    ModelError,
+    Scheduler,
+    StepLimit,
+    machine,
+)
 from kstate.machine.endings import NotATask
 from kstate.machine.machine import Fault, Observer
 
-OURS = tuple(str(Path(package.__file__ or "").parent) for package in (fuzz, kstate))
+# Where errors come from that are not the user's own lines.
+OURS = (str(Path(__file__).parent), str(Path(machine.__file__).parent.parent))
 
 
 class NotDeterministic(Exception):

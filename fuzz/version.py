@@ -6,7 +6,6 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 
 import kstate
 from fuzz.prog.prog import FORMAT_VERSION
@@ -14,14 +13,17 @@ from fuzz.prog.prog import FORMAT_VERSION
 
 def model_hash() -> str:
     """Which model: of kstate's sources."""
-    return sources_hash(kstate)
+    return _hash_of(Path(kstate.__file__).parent)
+
+
+def fuzz_hash() -> str:
+    """Which search: of our own sources."""
+    return _hash_of(Path(__file__).parent)
 
 
 @cache
-def sources_hash(package: ModuleType) -> str:
+def _hash_of(root: Path) -> str:
     """SHA-256 over a package's sources, 12 hex digits."""
-    assert package.__file__ is not None
-    root = Path(package.__file__).parent
     digest = sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")

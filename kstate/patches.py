@@ -59,6 +59,8 @@ FIX_CLEAR_REFS_PTE = "FIX_CLEAR_REFS_PTE"
 FIX_KSM_MERGEABLE_VMA, FIX_KSM_STALE_NODE = "FIX_KSM_MERGEABLE_VMA", "FIX_KSM_STALE_NODE"
 FIX_AIO_RING_FAULT = "FIX_AIO_RING_FAULT"
 FIX_BALLOON_NEWPAGE = "FIX_BALLOON_NEWPAGE"
+FIX_BALLOON_ENQUEUE_LOCK = "FIX_BALLOON_ENQUEUE_LOCK"
+FIX_KSM_REFERENCED = "FIX_KSM_REFERENCED"
 FIX_VMA_MERGE_FLAGS = "FIX_VMA_MERGE_FLAGS"
 FIX_MEMCG_MOVE_END = "FIX_MEMCG_MOVE_END"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
@@ -357,6 +359,20 @@ TABLE: tuple[Patch, ...] = (
         modelled=True,
     ),
     Patch(
+        FIX_BALLOON_ENQUEUE_LOCK,
+        "fix:balloon-enqueue-lock",
+        "a balloon waits for the lock of a page that it has just allocated (X-balloon-enqueue)",
+        files=("balloon_compaction.py",),
+        modelled=True,
+    ),
+    Patch(
+        FIX_KSM_REFERENCED,
+        "fix:ksm-referenced",
+        "page_referenced walks a page as what it was when it was locked or not (X-ksm-referenced)",
+        files=("rmap.py",),
+        modelled=True,
+    ),
+    Patch(
         FIX_VMA_MERGE_FLAGS,
         "fix:vma-merge-flags",
         "of two vmas that merge, the one that has the new flags stays (X-vma-merge)",
@@ -373,6 +389,7 @@ TABLE: tuple[Patch, ...] = (
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
+CAME_WITH_V44: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "v4.4")
 ALL: frozenset[str] = frozenset(p.toggle for p in TABLE)
 BY_NAME: dict[str, Patch] = {p.name: p for p in TABLE}
 BY_TOGGLE: dict[str, Patch] = {p.toggle: p for p in TABLE}
@@ -381,9 +398,9 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 
 # The kernel on which every test expects nothing.
 CLEAN = (
-    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-newpage+fix:clear-refs-write-entry"
-    "+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file+fix:memcg-move-end"
-    "+fix:peek-under-ptl+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
+    "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-enqueue-lock+fix:balloon-newpage"
+    "+fix:clear-refs-write-entry+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file"
+    "+fix:ksm-referenced+fix:memcg-move-end+fix:peek-under-ptl+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
 )
 
 
@@ -433,14 +450,14 @@ def _parse(text: str) -> KernelSpec:
         item = ITEM.match(text, at)
         if item is None:
             raise SpecError(f"kernel spec {text!r}: expected + or - and a name", at)
-        sign, name = item.groups()
+        sign, name = item[1], _known_name(text, at + 1) or item[2]
         patch = BY_NAME.get(name) or (own_toggle(name) if name.startswith("x:") else None)
         if patch is None:
             raise SpecError(f"kernel spec {text!r}: unknown patch {name!r}", at + 1)
         if not patch.modelled:
             raise SpecError(f"kernel spec {text!r}: {name} is not modelled yet", at + 1)
         on = on | {patch.toggle} if sign == "+" else on - {patch.toggle}
-        at = item.end()
+        at += 1 + len(name)
     for toggle in sorted(on):
         for needed in BY_TOGGLE[toggle].requires if toggle in BY_TOGGLE else ():
             if BY_TOGGLE[needed].modelled and needed not in on:
@@ -449,6 +466,12 @@ def _parse(text: str) -> KernelSpec:
                     f"requires {BY_TOGGLE[needed].name}"
                 )
     return KernelSpec(_canonical(base.group(), on), on)
+
+
+def _known_name(text: str, at: int) -> str:
+    """The longest name of a patch that stands there: names have hyphens too."""
+    names = (name for name in BY_NAME if re.match(re.escape(name) + r"(?=[+-]|\Z)", text[at:]))
+    return max(names, key=len, default="")
 
 
 def own_toggle(name: str) -> Patch:

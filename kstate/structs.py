@@ -754,7 +754,7 @@ class AddressSpace:
     _tags: the offsets with each tag. i_mmap: the vmas that map it, in walking order.
     shmem: tmpfs (swap-backed, writable ptes at once); all others but swap want to be told of the
     first write. accounts_dirty: its dirty pages are counted: ext2, fuse. has_migratepage: not
-    ramfs, fuse.
+    ramfs, fuse. has_writepage: reclaim can write its pages.
     fs: what it is a file of: tmpfs, ext2, ramfs, fuse, aio; swap. ring: of an aio ring.
     _gfp_node: its pages are to be on this node or one below (mapping_set_gfp_mask), or -1.
     _i_size: pages. backing: what the disk has, token by offset. shadows: the offsets of pages that
@@ -771,6 +771,7 @@ class AddressSpace:
         "backing",
         "fs",
         "has_migratepage",
+        "has_writepage",
         "i_mmap",
         "i_mmap_rwsem",
         "i_mutex",
@@ -798,6 +799,7 @@ class AddressSpace:
         self.shmem = fs == "tmpfs"
         self.accounts_dirty = fs in ("ext2", "fuse")
         self.has_migratepage = fs not in ("ramfs", "fuse")
+        self.has_writepage = fs in ("swap", "tmpfs", "ext2", "fuse")
         self.ring: KioCtx | None = None
         self._gfp_node = -1
         self._i_size = i_size

@@ -38,9 +38,12 @@ from kstate.structs import (
 def page_buffers(page: Page) -> BufferHead:
     """The buffers of a page that has some. Source: include/linux/buffer_head.h, v4.3. No step.
 
-    Context:  page locked or private_lock held."""
-    assert page.buffers is not None
-    return page.buffers
+    Context:  page locked or private_lock held.
+    Bugs:     BUG: it has none."""
+    buffers = page.buffers
+    BUG_ON(buffers is None, "bug-page-buffers", "!PagePrivate(page)")
+    assert buffers is not None
+    return buffers
 
 
 def create_page_buffers(page: Page, mapping: AddressSpace, dirty: bool = False) -> BufferHead:

@@ -7,7 +7,6 @@ Points carry no line number and no path outside the package, so they survive edi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import PurePath
@@ -34,7 +33,7 @@ Holders = Callable[[Any, "Task"], "list[Task]"]
 
 # What a primitive does to its word, for `dependent`: two loads of one word commute, nothing else.
 LOAD, STORE = "load", "store"
-_WORD = re.compile(r"[\w.:<>-]+")  # as fuzz.prog.text reads them
+_MARKS = "_.:<>-"  # in names, beside letters and digits, as fuzz.prog.text reads them
 
 
 class Primitive:
@@ -66,7 +65,7 @@ class Primitive:
         holders: Holders | None = None,
         used_by: Code | None = None,
     ) -> None:
-        if not _WORD.fullmatch(word):
+        if not all(letter.isalnum() or letter in _MARKS for letter in word):
             raise ValueError(f"{word!r}: names have letters, digits and . : _ - < > only")
         self.name = name
         self.word = word

@@ -30,7 +30,7 @@ from kstate.pageflags import (
     trylock_page,
     unlock_page,
 )
-from kstate.patches import P07
+from kstate.patches import FIX_BALLOON_ENQUEUE_LOCK, P07
 from kstate.structs import BalloonDevInfo, Kernel, Page
 
 
@@ -70,6 +70,7 @@ def balloon_page_enqueue(k: Kernel, balloon: BalloonDevInfo) -> Page | None:
     """Allocate a page and put it on the balloon's list.
 
     Source:   mm/balloon_compaction.c balloon_page_enqueue(), v4.3.
+                                               Patches: fix:balloon-enqueue-lock.
     Context:  takes the page lock, pages_lock.
     Returns:  None where there is no memory.
     Bugs:     BUG: somebody has locked a page that was just allocated.
@@ -77,8 +78,11 @@ def balloon_page_enqueue(k: Kernel, balloon: BalloonDevInfo) -> Page | None:
     page = page_alloc.alloc_page(k)
     if page is None:
         return None
-    locked = trylock_page(page)
-    BUG_ON(not locked, "bug-balloon-enqueue-locked", "!trylock_page(page)")
+    if FIX_BALLOON_ENQUEUE_LOCK in k.patches:
+        lock_page(page)
+    else:
+        locked = trylock_page(page)
+        BUG_ON(not locked, "bug-balloon-enqueue-locked", "!trylock_page(page)")
     spin_lock_irq(balloon.pages_lock)
     balloon_page_insert(balloon, page)
     spin_unlock_irq(balloon.pages_lock)

@@ -77,7 +77,7 @@ def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page
     zone = cc.zone
     taken: list[Page] = []
     spin_lock_irq(zone.lru_lock)
-    if PageLRU(page) and get_page_unless_zero(page):
+    if PageLRU(page) and page.nr_pages == 1 and get_page_unless_zero(page):
         lru = swap.page_lru(page)
         ClearPageLRU(page)
         swap.del_page_from_lru_list(page, zone, lru)

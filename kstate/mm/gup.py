@@ -25,6 +25,7 @@ from kstate.flags import (
 )
 from kstate.machine import down_read, spin_lock, spin_unlock, up_read
 from kstate.mm import hugetlb, memory, migrate, mlock, mmap, page_writeback, swap
+from kstate.mm.debug import VM_BUG_ON
 from kstate.pageflags import PageDirty, get_page, trylock_page, unlock_page
 from kstate.structs import MIGRATION, NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
 
@@ -85,7 +86,19 @@ def populate_vma_page_range(
     Source:   mm/gup.c populate_vma_page_range(), __get_user_pages(), v4.3.
     Context:  mmap_sem held for read, or for write if it may not be dropped on the way.
     Returns:  (pages done or an errno, is mmap_sem still held).
+    Bugs:     VM_BUG: the range is not the vma's; nobody holds mmap_sem.
     """
+    VM_BUG_ON(
+        start < vma.vm_start or end > vma.vm_end,
+        "vm-bug-populate-range",
+        "start < vma->vm_start || end > vma->vm_end",
+    )
+    mmap_sem = vma.vm_mm.mmap_sem
+    VM_BUG_ON(
+        mmap_sem.writer is None and not mmap_sem.readers,
+        "vm-bug-populate-unlocked",
+        "!rwsem_is_locked(&mm->mmap_sem)",
+    )
     flags = FOLL_TOUCH | FOLL_POPULATE
     if vma.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
         flags |= FOLL_WRITE

@@ -257,7 +257,7 @@ def split_huge_page(k: Kernel, page: Page) -> int:
             "!PageSwapBacked(page)",
         )
         mapped: list[Pte] = []
-        for vma in reversed(anon_vma.vmas):  # children first, as fork takes the ptls
+        for vma in _children_first(anon_vma.vmas):
             address = vma.vm_start + page._index - vma.vm_pgoff
             if vma.vm_start <= address < vma.vm_end:
                 pte = _check_address_pmd_once(k, page, vma, address, mapped)
@@ -284,6 +284,13 @@ def split_huge_page(k: Kernel, page: Page) -> int:
     up_write(anon_vma.rwsem)
     rmap.put_anon_vma(anon_vma)
     return 0
+
+
+def _children_first(vmas: list[VmAreaStruct]) -> list[VmAreaStruct]:
+    """As fork takes the ptls. Of one mm in walking order: mremap's copy comes after the original,
+    where a huge page that is moved meanwhile is found."""
+    mms = dict.fromkeys(vma.vm_mm for vma in vmas)
+    return [vma for mm in reversed(mms) for vma in vmas if vma.vm_mm is mm]
 
 
 def split_huge_page_pmd(k: Kernel, vma: VmAreaStruct, address: int) -> None:

@@ -258,8 +258,8 @@ def mem_cgroup_replace_page(k: Kernel, oldpage: Page, newpage: Page, lrucare: bo
     Context:  both pages locked; takes lru_lock with lrucare, twice.
                                                Patches: P04, mutant:4-lrucare.
     Args:     lrucare: either may be on a list. Always, with P04.
-    Bugs:     VM_BUG: not locked; one anonymous and the other not; without P04: on the LRU without
-              lrucare.
+    Bugs:     VM_BUG: not locked; one anonymous or huge and the other not; without P04: on the LRU
+              without lrucare.
     """
     VM_BUG_ON_PAGE(
         not peek(oldpage, PG_locked) & peek(newpage, PG_locked),
@@ -280,6 +280,11 @@ def mem_cgroup_replace_page(k: Kernel, oldpage: Page, newpage: Page, lrucare: bo
         isinstance(oldpage._mapping, ANON) != isinstance(newpage._mapping, ANON),
         "vm-bug-replace-page-anon",
         "PageAnon(oldpage) != PageAnon(newpage)",
+    )
+    VM_BUG_ON_PAGE(
+        (oldpage.nr_pages > 1) != (newpage.nr_pages > 1),
+        "vm-bug-replace-page-huge",
+        "PageTransHuge(oldpage) != PageTransHuge(newpage)",
     )
     if newpage.mem_cgroup is not None:
         return

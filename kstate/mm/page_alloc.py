@@ -5,7 +5,15 @@ from __future__ import annotations
 from kstate.flags import PAGE_FLAG_NAMES, PAGE_FLAGS_CHECK_AT_FREE
 from kstate.machine import look
 from kstate.pageflags import peek
-from kstate.structs import ANON, Kernel, Page, give_free_huge_page, give_free_page, take_free_page
+from kstate.structs import (
+    ANON,
+    Kernel,
+    Page,
+    Zone,
+    give_free_huge_page,
+    give_free_page,
+    take_free_page,
+)
 
 
 def alloc_page(k: Kernel, node: int = 0) -> Page | None:
@@ -14,12 +22,12 @@ def alloc_page(k: Kernel, node: int = 0) -> Page | None:
     Source:   mm/page_alloc.c __alloc_pages_nodemask(), get_page_from_freelist(), v4.3.
     Context:  may be called anywhere here; takes no lock of the model.
     Returns:  None where every zone is empty, or by an injected fault `alloc_page`.
-    Left out: per-cpu lists, watermarks, reclaim and compaction on the way, check_new_page.
+    Left out: per-cpu lists, watermarks, reclaim and compaction on the way.
     """
     if k.machine.fault("alloc_page"):
         return None
     for zone in k.zones[node:] + k.zones[:node]:
-        page = take_free_page(k, zone)
+        page = buffered_rmqueue(k, zone)
         if page is not None:
             return page
     return None
@@ -37,7 +45,7 @@ def alloc_page_upto(k: Kernel, limit: int) -> Page | None:
     if k.machine.fault("alloc_page"):
         return None
     for zone in k.zones[: limit + 1]:
-        page = take_free_page(k, zone)
+        page = buffered_rmqueue(k, zone)
         if page is not None:
             return page
     return None
@@ -52,7 +60,27 @@ def alloc_page_node(k: Kernel, node: int) -> Page | None:
     """
     if k.machine.fault("alloc_page"):
         return None
-    return take_free_page(k, k.zones[node])
+    return buffered_rmqueue(k, k.zones[node])
+
+
+def buffered_rmqueue(k: Kernel, zone: Zone) -> Page | None:
+    """A free page of a zone that nobody has spoiled since it was freed; bad ones are lost.
+
+    Source:   mm/page_alloc.c buffered_rmqueue(), check_new_page(), v4.3.
+    Bugs:     reports bad-page-state-new.
+    """
+    while (page := take_free_page(k, zone)) is not None:
+        look(page)
+        if (page._flags, page._mapcount, page._mapping, page._mem_cgroup) == (0, 0, None, None):
+            return page
+        k.machine.report(
+            "bad-page-state-new",
+            f"BUG: Bad page state pfn:{page.pfn:05x} flags:({'|'.join(page.flag_names())}) "
+            "page was free",
+            "mm/page_alloc.py:check_new_page",
+            page,
+        )
+    return None
 
 
 def free_hot_cold_page(k: Kernel, page: Page) -> None:

@@ -14,6 +14,7 @@ from kstate.flags import (
     NR_WRITTEN,
     PG_locked,
     PG_private,
+    PG_swapcache,
     PG_uptodate,
     PG_writeback,
 )
@@ -79,9 +80,10 @@ def account_page_cleaned(page: Page, memcg: MemCgroup | None) -> None:
 def set_page_dirty(k: Kernel, page: Page) -> bool:
     """Mark a page dirty.
 
-    Source:   mm/page-writeback.c set_page_dirty(), v4.3.
+    Source:   mm/page-writeback.c set_page_dirty(); mm/page_io.c swap_set_page_dirty(), v4.3.
     Context:  page locked, or the ptl of a pte that maps it held.
     Returns:  True where it was clean.
+    Bugs:     BUG: it has left the swap cache meanwhile.
     """
     mapping = util.page_mapping(k, page)
     if mapping is None:
@@ -90,6 +92,8 @@ def set_page_dirty(k: Kernel, page: Page) -> bool:
         return not TestSetPageDirty(page)
     if PageReclaim(page):
         ClearPageReclaim(page)
+    if mapping is k.swap.space:
+        BUG_ON(not peek(page, PG_swapcache), "bug-page-swap-info", "!PageSwapCache(page)")
     if not mapping.accounts_dirty:
         return __set_page_dirty_no_writeback(page)
     if mapping.fs == "fuse":

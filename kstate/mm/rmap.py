@@ -70,6 +70,7 @@ from kstate.pageflags import (
 from kstate.patches import (
     ALT_MM_USERS,
     ALT_TRYLOCK_UNDER_PTL,
+    FIX_KSM_REFERENCED,
     FIX_PEEK_UNDER_PTL,
     FIX_THP_MUNLOCK_WALK,
     P02,
@@ -304,7 +305,7 @@ def rmap_walk(
 ) -> int:
     """Visit every vma that may map a page, until one of them says anything but SWAP_AGAIN.
 
-    Source:   mm/rmap.c rmap_walk(), rmap_walk_anon(), rmap_walk_file(), v4.3.
+    Source:   mm/rmap.c rmap_walk(), rmap_walk_file(), v4.3.
     Context:  a file page is locked; holds i_mmap_rwsem or the anon_vma's rwsem for read.
     Args:     done: asked after each vma; True ends the walk. by_mapcount: find the anon_vma by
               way of page_mapped; else the caller holds a reference on it.
@@ -314,16 +315,7 @@ def rmap_walk(
     mapping = page.mapping
     ret = SWAP_AGAIN
     if isinstance(mapping, AnonVma):
-        if by_mapcount:
-            anon_vma = page_lock_anon_vma_read(k, page)
-            if anon_vma is None:
-                return ret
-        else:
-            anon_vma = mapping
-            down_read(anon_vma.rwsem)
-        ret = _visit(page, anon_vma.vmas, rmap_one, done)
-        up_read(anon_vma.rwsem)
-        return ret
+        return rmap_walk_anon(k, page, rmap_one, done, None if by_mapcount else mapping)
     if isinstance(mapping, StableNode):
         return ksm.rmap_walk_ksm(page, mapping, rmap_one, done)
     VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-rmap-walk-unlocked", "!PageLocked(page)")
@@ -332,6 +324,30 @@ def rmap_walk(
     down_read(mapping.i_mmap_rwsem)
     ret = _visit(page, mapping.i_mmap, rmap_one, done)
     up_read(mapping.i_mmap_rwsem)
+    return ret
+
+
+def rmap_walk_anon(
+    k: Kernel,
+    page: Page,
+    rmap_one: RmapOne,
+    done: Callable[[Page], bool] | None = None,
+    anon_vma: AnonVma | None = None,
+) -> int:
+    """The same of an anonymous page.
+
+    Source:   mm/rmap.c rmap_walk_anon(), v4.3.
+    Context:  holds the anon_vma's rwsem for read.
+    Args:     anon_vma: with a reference of the caller's; None: found by way of page_mapped.
+    """
+    if anon_vma is None:
+        anon_vma = page_lock_anon_vma_read(k, page)
+        if anon_vma is None:
+            return SWAP_AGAIN
+    else:
+        down_read(anon_vma.rwsem)
+    ret = _visit(page, anon_vma.vmas, rmap_one, done)
+    up_read(anon_vma.rwsem)
     return ret
 
 
@@ -402,7 +418,8 @@ def page_add_anon_rmap(
     """One mapping more of an anonymous page.
 
     Source:   mm/rmap.c page_add_anon_rmap(), do_page_add_anon_rmap(), v4.3.
-    Context:  ptl held, page locked unless PageKsm.   Bugs: VM_BUG: page not locked.
+    Context:  ptl held, page locked unless PageKsm.
+    Bugs:     VM_BUG: page not locked. BUG: it is mapped already, but not as this would be.
     Args:     exclusive: no other process has it.
     """
     first = atomic_inc_and_test_mapcount(page)
@@ -414,6 +431,25 @@ def page_add_anon_rmap(
     VM_BUG_ON_PAGE(not peek(page, PG_locked), "vm-bug-anon-rmap-unlocked", "!PageLocked(page)")
     if first:
         __page_set_anon_rmap(page, vma, address, exclusive)
+    else:
+        __page_check_anon_rmap(page, vma, address)
+
+
+def __page_check_anon_rmap(page: Page, vma: VmAreaStruct, address: int) -> None:
+    """Would a walk from the page's anon_vma come to this mapping of it?
+
+    Source:   mm/rmap.c __page_check_anon_rmap(), v4.3.       Context: ptl held.
+    Bugs:     BUG: an anon_vma of another tree; the page's index is of another address.
+    """
+    theirs, ours = page._mapping, vma.anon_vma
+    kin = isinstance(theirs, AnonVma) and ours is not None and theirs.root is ours.root
+    BUG_ON(not kin, "bug-check-anon-rmap-root", "page_anon_vma(page)->root != vma->anon_vma->root")
+    look(page, "index")
+    BUG_ON(
+        page._index != memory.linear_page_index(vma, address),
+        "bug-check-anon-rmap-index",
+        "page->index != linear_page_index(vma, address)",
+    )
 
 
 def __page_set_anon_rmap(page: Page, vma: VmAreaStruct, address: int, exclusive: bool) -> None:
@@ -556,8 +592,10 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
     """How many ptes have used a page since this was last asked?
 
     Source:   mm/rmap.c page_referenced(), page_referenced_one(), v4.3.
+                                               Patches: fix:ksm-referenced.
     Context:  takes each ptl, and the page lock by trylock if `is_locked` says the caller has it
-              not; a plain anonymous page is walked without.
+              not; a plain anonymous page is walked without. ksmd may make it a KSM page since it
+              was looked at.
     Returns:  (ptes that had the accessed bit, vm_flags seen there; VM_LOCKED ends the walk).
               A page whose lock is taken counts as used once.
     """
@@ -591,7 +629,13 @@ def page_referenced(k: Kernel, page: Page, is_locked: bool) -> tuple[int, int]:
         mapcount -= 1
         return SWAP_AGAIN if mapcount else SWAP_SUCCESS
 
-    rmap_walk(k, page, page_referenced_one)
+    if FIX_KSM_REFERENCED in k.patches:
+        if is_locked or we_locked:
+            rmap_walk(k, page, page_referenced_one)
+        else:
+            rmap_walk_anon(k, page, page_referenced_one)
+    else:
+        rmap_walk(k, page, page_referenced_one)
     if we_locked:
         unlock_page(page)
     return referenced, vm_flags

@@ -373,6 +373,7 @@ def put_page(k: Kernel, page: Page) -> None:
         if PageLRU(page):
             zone = page.zone
             spin_lock_irq(zone.lru_lock)
+            VM_BUG_ON_PAGE(not peek(page, PG_lru), "vm-bug-put-page-lru", "!PageLRU(page)")
             ClearPageLRU(page)
             del_page_from_lru_list(page, zone, page_off_lru(page))
             spin_unlock_irq(zone.lru_lock)

@@ -52,6 +52,7 @@ def add_to_swap_cache(k: Kernel, page: Page, slot: int) -> None:
     page.private = slot
     space = k.swap.space
     spin_lock_irq(space.tree_lock)
+    VM_BUG_ON_PAGE(slot in space._page_tree, "vm-bug-add-to-swap-cache-exists", "error == -EEXIST")
     radix_tree_store(space, slot, page)
     page.zone.stat[NR_FILE_PAGES] += 1
     spin_unlock_irq(space.tree_lock)

@@ -420,7 +420,7 @@ def shrink_page_list(k: Kernel, page_list: list[Page], zone: Zone) -> tuple[int,
             if PageWriteback(page) and PageReclaim(page):
                 unlock_page(page)
                 wait_on_page_writeback(page)
-                waiting.append(page)
+                waiting.insert(0, page)
                 continue
             outcome = _try_to_reclaim(k, page)
         if outcome == RECLAIM:
@@ -525,6 +525,8 @@ def pageout(k: Kernel, page: Page, mapping: AddressSpace | None) -> int:
             ClearPageDirty(page)  # truncated, with its buffers
             return CLEAN
         return KEEP
+    if not mapping.has_writepage:
+        return ACTIVATE
     if not page_writeback.clear_page_dirty_for_io(k, page):
         return CLEAN
     SetPageReclaim(page)

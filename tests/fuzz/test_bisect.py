@@ -25,7 +25,7 @@ from fuzz.bisect import (
 )
 from fuzz.corpus import races_folder, read_program
 from fuzz.prog.prog import UNTIL, Program, TurnSpec
-from kstate.patches import BY_NAME, SERIES, TABLE
+from kstate.patches import BY_NAME, CAME_WITH_V44, SERIES, TABLE
 
 RACES = races_folder()
 NEVER = TurnSpec(0, UNTIL, "mm/nowhere.py:nothing spin_lock(ptl)")
@@ -41,14 +41,22 @@ def rows(program: Program, **limits: int) -> list[Row]:
 
 @pytest.mark.parametrize(
     ("name", "patch"),
-    [("2b-i-munlock", "P02"), ("2c", "P02"), ("2d", "P02"), ("3a", "P03"), ("7a", "P07")],
+    [
+        ("2b-i-munlock", "P02"),
+        ("2c", "P02"),
+        ("2d", "P02"),
+        ("3a", "P03"),
+        ("7a", "P07"),
+        ("x-clear-refs", "fix:clear-refs-pte"),
+        ("x-ksm-vma", "fix:ksm-mergeable-vma"),
+    ],
 )
 def test_the_patch_that_ends_a_race_is_named(name: str, patch: str) -> None:
     found = rows(race(name))
     (change,) = changes(found)
     assert not change.shown
     assert change.patch.name == patch
-    assert change.kernel.endswith(f"+{patch}")
+    assert change.kernel.endswith(f"+{patch}") or patch.startswith("fix:")
     assert change.between == ()
     assert BY_NAME[patch].subject in str(change)
     assert next(row.verdict for row in found if row.part == IN_SERIES) == SHOWN
@@ -56,7 +64,8 @@ def test_the_patch_that_ends_a_race_is_named(name: str, patch: str) -> None:
 
 def test_a_row_for_every_patch_and_the_last_one_is_v44() -> None:
     series = [row for row in rows(race("2d")) if row.part == IN_SERIES]
-    assert [row.patch.name for row in series if row.patch] == list(SERIES)
+    steps = [row.patch.toggle for row in series if row.patch]
+    assert steps == [*SERIES, *CAME_WITH_V44]
     assert series[0].kernel == "v4.3"
     assert series[-1].kernel == "v4.4"
     modelled = {patch.name for patch in TABLE if patch.modelled}
@@ -121,7 +130,7 @@ def test_what_the_kernel_of_the_file_has_beyond_the_series_stays() -> None:
     assert found["P06"].verdict == SKIPPED
     assert "requires P07" in found["P06"].how
     assert found["P07"].verdict == SHOWN
-    assert found["P12"].kernel == "v4.4+mutant:7c"
+    assert found["fix:ksm-stale-node"].kernel == "v4.4+mutant:7c"
 
 
 def test_what_shows_nothing_cannot_be_bisected() -> None:

@@ -20,6 +20,7 @@ from kstate.flags import (
     PG_lru,
     PG_mlocked,
     PG_private,
+    PG_reclaim,
     PG_swapbacked,
     PG_swapcache,
     PG_unevictable,
@@ -27,10 +28,11 @@ from kstate.flags import (
     PG_writeback,
 )
 from kstate.fs import aio, buffer
-from kstate.machine import KernelBug, Machine
+from kstate.machine import KernelBug, Machine, Operand, Point, Task
 from kstate.mm import (
     balloon_compaction,
     filemap,
+    gup,
     huge_memory,
     hugetlb,
     ksm,
@@ -224,6 +226,24 @@ def with_flags(flags: int, **fields: Any) -> Callable[[Kernel, Page], None]:
     return act
 
 
+def test_a_free_page_that_somebody_has_written_to_is_withheld() -> None:
+    taken: list[Page | None] = []
+
+    def spoil(k: Kernel, page: Page) -> None:
+        pfn = page.pfn
+        swap.put_page(k, page)
+        assert k.zones[0].free_pfns[-1] == pfn
+        page._flags = PG_mlocked
+        taken.append(page_alloc.alloc_page(k))
+        taken.append(page)
+
+    machine, ending = in_kernel(spoil)
+    assert ending is None
+    assert [report.id for report in machine.reports] == ["bad-page-state-new"]
+    assert taken[0] is not None
+    assert taken[0] is not taken[1]
+
+
 @pytest.mark.parametrize(
     ("id", "act"),
     [
@@ -268,6 +288,48 @@ def having(flags: int, act: Callable[[Kernel, Page], Any]) -> Callable[[Kernel, 
         return act(k, page)
 
     return prepared
+
+
+def mapped_again(k: Kernel, page: Page, index: int, of: VmAreaStruct | None) -> None:
+    """A mapping more, at address 0, of a page whose first one was at `index` in vma `of`."""
+    vma = of or vma_of(k)
+    rmap.anon_vma_prepare(vma)
+    page._mapping = vma.anon_vma if of else AnonVma(k.machine)
+    page._index = index
+    page._mapcount = 1
+    lock_page(page)
+    rmap.page_add_anon_rmap(page, vma, 0)
+
+
+def one_huge(k: Kernel, page: Page) -> None:
+    other = Page(k.machine, 99, k.zones[0])
+    other._flags = PG_locked
+    other.nr_pages = 512
+    memcontrol.mem_cgroup_replace_page(k, page, other)
+
+
+def left_swap_cache(k: Kernel, page: Page) -> None:
+    """It leaves the swap cache just after set_page_dirty has looked where it belongs."""
+    page._flags |= PG_swapcache | PG_reclaim
+    page._mapping = None
+
+    def leave(task: Task, point: Point, operand: Operand) -> None:
+        if point.primitive.word == "flags.reclaim":
+            page._flags &= ~PG_swapcache
+
+    k.machine.observe(leave)
+    k.machine.interrupt()
+    page_writeback.set_page_dirty(k, page)
+
+
+def taken_off_before_lru_lock(k: Kernel, page: Page) -> None:
+    def take_off(task: Task, point: Point, operand: Operand) -> None:
+        if point.primitive.word == "lru_lock":
+            page._flags &= ~PG_lru
+
+    k.machine.observe(take_off)
+    k.machine.interrupt()
+    swap.put_page(k, page)
 
 
 def file_page(k: Kernel, page: Page) -> None:
@@ -642,6 +704,17 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "vm-bug-balloon-migrate-unlocked": lambda k, p: balloon_compaction.balloon_page_migrate(
         k, p, p),
     "bug-balloon-enqueue-locked": enqueue_locked,
+    "bug-check-anon-rmap-root": lambda k, p: mapped_again(k, p, 0, None),
+    "bug-check-anon-rmap-index": lambda k, p: mapped_again(k, p, 1, vma_of(k)),
+    "vm-bug-replace-page-huge": having(PG_locked, one_huge),
+    "bug-page-swap-info": left_swap_cache,
+    "vm-bug-populate-range": lambda k, p: gup.populate_vma_page_range(k, vma_of(k), 1, 3),
+    "vm-bug-populate-unlocked": lambda k, p: gup.populate_vma_page_range(k, vma_of(k), 0, 1),
+    "vm-bug-add-to-swap-cache-exists": having(
+        PG_locked | PG_swapbacked, lambda k, p: k.swap.space._page_tree.update({1: p})
+        or swap_state.add_to_swap_cache(k, p, 1)),
+    "vm-bug-put-page-lru": having(PG_lru, taken_off_before_lru_lock),
+    "bug-page-buffers": lambda k, p: buffer.page_buffers(p),
     "bug-balloon-dequeue-lost": lambda k, p: balloon_compaction.balloon_page_dequeue(
         k, balloon_compaction.balloon_device(k)),
 }  # fmt: skip

@@ -48,7 +48,7 @@ from kstate.machine import (
     up_write,
 )
 
-LOCK, SEM = MutexClass("scheduler test mutex"), RwSemClass("scheduler test sem")
+LOCK, SEM = MutexClass("scheduler-test-mutex"), RwSemClass("scheduler-test-sem")
 KERNELS = ("v4.3", "v4.4")
 
 

@@ -21,6 +21,12 @@ def test_v44_is_v43_with_the_series_and_what_else_came_with_it() -> None:
         ("v4.4+P02", "v4.4"),
         ("v4.4-P06-P02", "v4.4-P02-P06"),
         ("v4.3+P07+P02-P02", "v4.3+P07"),
+        ("v4.4-fix:ksm-stale-node-P06", "v4.4-P06-fix:ksm-stale-node"),
+        (
+            "v4.4-fix:ksm-stale-node-fix:clear-refs-pte-P06+P06",
+            "v4.4-fix:clear-refs-pte-fix:ksm-stale-node",
+        ),
+        ("v4.4+fix:ksm-no-file-P02", "v4.4-P02+fix:ksm-no-file"),
         (CLEAN, CLEAN),
         ("v4.3+alt:single-page-munlock", "v4.3+alt:single-page-munlock"),
         ("v4.3+x:mine", "v4.3+x:mine"),
