@@ -8,6 +8,7 @@ from kstate.flags import (
     FAULT_FLAG_ALLOW_RETRY,
     NR_FILE_PAGES,
     NR_SHMEM,
+    PAGEVEC_SIZE,
     VM_FAULT_LOCKED,
     VM_FAULT_NOPAGE,
     VM_FAULT_OOM,
@@ -56,6 +57,7 @@ from kstate.structs import (
     MmStruct,
     Page,
     VmAreaStruct,
+    radix_tree_indices,
     radix_tree_lookup,
     radix_tree_store,
 )
@@ -82,6 +84,24 @@ def find_get_entry(k: Kernel, mapping: AddressSpace, index: int) -> Page | int |
     entry = _lookup(k, mapping, index)
     rcu_read_unlock(k.machine)
     return entry
+
+
+def find_get_entries(
+    k: Kernel, mapping: AddressSpace, start: int, limit: int = PAGEVEC_SIZE, tag: str = ""
+) -> list[tuple[int, Page | int]]:
+    """What is cached from `start` on, with where: pages with a reference, swap slots.
+
+    Source:   mm/filemap.c find_get_entries(), find_get_pages_tag(), v4.3. Context: RCU.
+    Args:     limit: how many at most. tag: only what has it.
+    """
+    found: list[tuple[int, Page | int]] = []
+    rcu_read_lock(k.machine)
+    for index in radix_tree_indices(mapping, start, tag)[: min(limit, PAGEVEC_SIZE)]:
+        entry = _lookup(k, mapping, index)
+        if entry is not None:
+            found.append((index, entry))
+    rcu_read_unlock(k.machine)
+    return found
 
 
 def _lookup(k: Kernel, mapping: AddressSpace, index: int) -> Page | int | None:

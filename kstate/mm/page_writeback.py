@@ -44,7 +44,6 @@ from kstate.structs import (
     Kernel,
     MemCgroup,
     Page,
-    radix_tree_indices,
     radix_tree_tag,
     test_set_buffer_dirty,
 )
@@ -310,14 +309,14 @@ def write_cache_pages(
     Args:     writepage: starts the I/O and unlocks the page.
     Bugs:     BUG: under writeback.
     """
-    for index in radix_tree_indices(mapping, 0, TAG_DIRTY):
-        page = filemap.find_get_page(k, mapping, index)
-        if page is None:
-            continue
-        lock_page(page)
-        if page.mapping is not mapping or not PageDirty(page):
-            unlock_page(page)
-        else:
+    index = 0
+    while found := filemap.find_get_entries(k, mapping, index, tag=TAG_DIRTY):
+        for _, page in found:
+            assert isinstance(page, Page)
+            lock_page(page)
+            if page.mapping is not mapping or not PageDirty(page):
+                unlock_page(page)
+                continue
             if PageWriteback(page):
                 wait_on_page_writeback(page)
             BUG_ON(
@@ -329,13 +328,16 @@ def write_cache_pages(
                 writepage(k, mapping, page)
             else:
                 unlock_page(page)
-        swap.put_page(k, page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1
 
 
 def filemap_fdatawait(k: Kernel, mapping: AddressSpace) -> None:
     """Wait for all I/O on a file. Source: mm/filemap.c filemap_fdatawait_range(), v4.3."""
-    for index in radix_tree_indices(mapping, 0, TAG_WRITEBACK):
-        page = filemap.find_get_page(k, mapping, index)
-        if page is not None:
+    index = 0
+    while found := filemap.find_get_entries(k, mapping, index, tag=TAG_WRITEBACK):
+        for _, page in found:
+            assert isinstance(page, Page)
             wait_on_page_writeback(page)
-            swap.put_page(k, page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1

@@ -53,7 +53,6 @@ from kstate.structs import (
     Kernel,
     Page,
     VmAreaStruct,
-    radix_tree_indices,
     radix_tree_lookup,
     radix_tree_store,
 )
@@ -166,47 +165,55 @@ def shmem_undo_range(k: Kernel, mapping: AddressSpace, start: int, end: int | No
     Bugs:     VM_BUG: under writeback.
     Left out: partial pages, undoing of fallocate.
     """
-    for index in _range(mapping, start, end):
-        entry = filemap.find_get_entry(k, mapping, index)
-        if isinstance(entry, int):
-            shmem_free_swap(k, mapping, index, entry)
-        elif entry is not None:
-            if trylock_page(entry):
+    index = start
+    while found := _entries(k, mapping, index, end):
+        for index, entry in found:
+            if end is not None and index >= end:
+                break
+            if isinstance(entry, int):
+                shmem_free_swap(k, mapping, index, entry)
+            elif trylock_page(entry):
                 if entry.mapping is mapping:
                     _check_writeback(entry)
                     truncate.truncate_inode_page(k, mapping, entry)
                 unlock_page(entry)
-            swap.put_page(k, entry)
-    while indices := _range(mapping, start, end):
-        for index in indices:
-            _undo(k, mapping, index)
-        if end is not None:
-            return
+        swap.pagevec_release(k, found)
+        index += 1
+    index = start
+    while (found := _entries(k, mapping, index, end)) or (end is None and index != start):
+        if not found:
+            index = start  # once more, to make sure that all are gone
+            continue
+        for index, entry in found:
+            if end is not None and index >= end:
+                break
+            if not _undo(k, mapping, index, entry):
+                index -= 1  # what is there now is to go too
+                break
+        swap.pagevec_release(k, found)
+        index += 1
 
 
-def _range(mapping: AddressSpace, start: int, end: int | None) -> list[int]:
-    return [at for at in radix_tree_indices(mapping, start) if end is None or at < end]
+def _entries(
+    k: Kernel, mapping: AddressSpace, start: int, end: int | None
+) -> list[tuple[int, Page | int]]:
+    """As many as the range has pages left; some may lie beyond it."""
+    if end is None:
+        return filemap.find_get_entries(k, mapping, start)
+    return filemap.find_get_entries(k, mapping, start, end - start) if start < end else []
 
 
-def _undo(k: Kernel, mapping: AddressSpace, index: int) -> None:
-    """Drop what is at `index`, whatever it turns into meanwhile."""
-    while True:
-        entry = filemap.find_get_entry(k, mapping, index)
-        if entry is None:
-            return
-        if isinstance(entry, int):
-            if shmem_free_swap(k, mapping, index, entry) == 0:
-                return
-            continue  # the page has come back from swap
-        lock_page(entry)
-        ours = entry.mapping is mapping
-        if ours:
-            _check_writeback(entry)
-            truncate.truncate_inode_page(k, mapping, entry)
-        unlock_page(entry)
-        swap.put_page(k, entry)
-        if ours:
-            return  # else it has gone to swap
+def _undo(k: Kernel, mapping: AddressSpace, index: int, entry: Page | int) -> bool:
+    """Drop what is at `index`. False where a page has gone to swap meanwhile, or come back."""
+    if isinstance(entry, int):
+        return shmem_free_swap(k, mapping, index, entry) == 0
+    lock_page(entry)
+    ours = entry.mapping is mapping
+    if ours:
+        _check_writeback(entry)
+        truncate.truncate_inode_page(k, mapping, entry)
+    unlock_page(entry)
+    return ours
 
 
 def _check_writeback(page: Page) -> None:

@@ -381,6 +381,18 @@ def put_page(k: Kernel, page: Page) -> None:
         page_alloc.free_hot_cold_page(k, page)
 
 
+def pagevec_release(k: Kernel, found: list[tuple[int, Page | int]]) -> None:
+    """Drop the references of what find_get_entries found.
+
+    Source:   mm/swap.c __pagevec_release(), mm/filemap.c pagevec_remove_exceptionals(), v4.3.
+    Context:  drains this CPU's pagevecs first.
+    """
+    pages = [entry for _, entry in found if isinstance(entry, Page)]
+    if pages:
+        lru_add_drain(k)
+        release_pages(k, pages)
+
+
 def release_pages(k: Kernel, pages: list[Page]) -> None:
     """put_page for many; frees those whose last reference it dropped, at the end.
 

@@ -16,7 +16,7 @@ from kstate.pageflags import (
     wait_on_page_writeback,
 )
 from kstate.patches import C_e6c509f85455
-from kstate.structs import AddressSpace, Kernel, Page, radix_tree_indices
+from kstate.structs import AddressSpace, Kernel, Page
 
 
 def truncate_setsize(k: Kernel, mapping: AddressSpace, newsize: int) -> None:
@@ -46,25 +46,29 @@ def truncate_inode_pages(k: Kernel, mapping: AddressSpace, start: int) -> None:
     Context:  sleeps.
     Left out: partial pages, shadow entries.
     """
-    for index in radix_tree_indices(mapping, start):
-        page = filemap.find_get_page(k, mapping, index)
-        if page is None:
+    index = start
+    while found := filemap.find_get_entries(k, mapping, index):
+        for _, page in found:
+            assert isinstance(page, Page)
+            if trylock_page(page):
+                if not PageWriteback(page):
+                    truncate_inode_page(k, mapping, page)
+                unlock_page(page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1
+    index = start
+    while (found := filemap.find_get_entries(k, mapping, index)) or index != start:
+        if not found:
+            index = start  # once more, to make sure that all are gone
             continue
-        if trylock_page(page):
-            if not PageWriteback(page):
-                truncate_inode_page(k, mapping, page)
-            unlock_page(page)
-        swap.put_page(k, page)
-    while indices := radix_tree_indices(mapping, start):
-        for index in indices:
-            page = filemap.find_get_page(k, mapping, index)
-            if page is None:
-                continue
+        for _, page in found:
+            assert isinstance(page, Page)
             lock_page(page)
             wait_on_page_writeback(page)
             truncate_inode_page(k, mapping, page)
             unlock_page(page)
-            swap.put_page(k, page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1
 
 
 def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
@@ -95,19 +99,19 @@ def invalidate_mapping_pages(k: Kernel, mapping: AddressSpace) -> int:
     Source:   mm/truncate.c invalidate_mapping_pages(), v4.3.
     Returns:  how many were dropped. The others are moved down the inactive list.
     """
-    count = 0
-    for index in radix_tree_indices(mapping, 0):
-        page = filemap.find_get_page(k, mapping, index)
-        if page is None:
-            continue
-        if trylock_page(page):
-            dropped = invalidate_inode_page(k, page)
-            unlock_page(page)
-            if dropped:
-                count += 1
-            else:
-                swap.deactivate_file_page(k, page)
-        swap.put_page(k, page)
+    count = index = 0
+    while found := filemap.find_get_entries(k, mapping, index):
+        for _, page in found:
+            assert isinstance(page, Page)
+            if trylock_page(page):
+                dropped = invalidate_inode_page(k, page)
+                unlock_page(page)
+                if dropped:
+                    count += 1
+                else:
+                    swap.deactivate_file_page(k, page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1
     return count
 
 
