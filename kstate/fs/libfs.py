@@ -57,13 +57,11 @@ def generic_file_write(k: Kernel, mapping: AddressSpace, index: int, pages_max: 
         return EFBIG
     mutex_lock(mapping.i_mutex)
     if mapping.shmem:
-        if index >= mapping.i_size:
-            mapping.i_size = index + 1
-        error, _, page = shmem.shmem_getpage(k, mapping, index)
+        error, _, page = shmem.shmem_getpage(k, mapping, index, write=True)
     else:
         error, page = _grab_cache_page(k, mapping, index)
     if page is not None:
-        _write_page(k, mapping, page)
+        _write_page(k, mapping, page, index)
         if index >= mapping.i_size:
             mapping.i_size = index + 1
         unlock_page(page)
@@ -92,14 +90,17 @@ def _grab_cache_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int,
             return error, None
 
 
-def _write_page(k: Kernel, mapping: AddressSpace, page: Page) -> None:
-    """Copy the user's bytes in, and mark the page dirty as its file system does."""
+def _write_page(k: Kernel, mapping: AddressSpace, page: Page, index: int) -> None:
+    """Copy the user's bytes in, and mark the page dirty as its file system does. A tmpfs file grows
+    first, others after."""
     if mapping.fs == "ext2":
         buffer.create_page_buffers(page, mapping)
     k.tokens_count += 1
     touch(page, "content")
     page._token = k.tokens_count
     k.machine.note("page-written", page, None)  # by no pte
+    if mapping.shmem and index >= mapping.i_size:
+        mapping.i_size = index + 1
     SetPageUptodate(page)
     if mapping.fs == "ext2":
         buffer.mark_buffer_dirty(k, page)

@@ -354,15 +354,15 @@ def do_huge_pmd_numa_page(k: Kernel, mm: MmStruct, address: int, node: int) -> i
     anon_vma = rmap.page_lock_anon_vma_read(k, page)
     spin_lock(pte.lock)
     if not pte_same(pte.value, entry) or page.nr_pages == 1 or anon_vma is None:
+        if pte_same(pte._value, entry) and anon_vma is None:
+            set_pte_at(pte, pte_with(entry, write=was_writable))
         spin_unlock(pte.lock)
         unlock_page(page)
         swap.put_page(k, page)
         migrated = False
     else:
         spin_unlock(pte.lock)
-        migrated = migrate.migrate_misplaced_transhuge_page(
-            k, vma, pte, entry, was_writable, address, page, node
-        )
+        migrated = migrate.migrate_misplaced_transhuge_page(k, vma, pte, entry, address, page, node)
     if anon_vma is not None:
         up_read(anon_vma.rwsem)
     up_read(mm.mmap_sem)

@@ -971,7 +971,6 @@ def migrate_misplaced_transhuge_page(
     vma: VmAreaStruct,
     pte: Pte,
     entry: PteVal,
-    was_writable: bool,
     address: int,
     page: Page,
     node: int,
@@ -982,7 +981,7 @@ def migrate_misplaced_transhuge_page(
                                                Patches: P03, P04, fix:thp-undo-read-only.
     Context:  mmap_sem and the anon_vma's rwsem held for read, page locked, with a reference of the
               caller's; all but the semaphores are let go. Takes the ptl.
-    Args:     entry: what the pmd is, with its hint. was_writable: without it.
+    Args:     entry: what the pmd is, with its hint.
     Returns:  was it moved.
     Left out: rate limits. A page is pinned at its number, without the ptl, at any time.
     """
@@ -993,7 +992,7 @@ def migrate_misplaced_transhuge_page(
         k.count_vm_event(PGMIGRATE_FAIL, page.nr_pages)
         spin_lock(pte.lock)
         if pte_same(pte.value, entry):
-            set_pte_at(pte, pte_with(entry, write=was_writable))
+            set_pte_at(pte, entry)  # without the hint, and to be made writable by a fault
         spin_unlock(pte.lock)
         unlock_page(page)
         swap.put_page(k, page)

@@ -35,6 +35,7 @@ from kstate.pageflags import (
     ClearPageDirty,
     ClearPageSwapCache,
     PageSwapCache,
+    SetPageReferenced,
     SetPageSwapBacked,
     SetPageSwapCache,
     SetPageUptodate,
@@ -247,32 +248,38 @@ def shmem_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
     return True
 
 
-def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bool, Page | None]:
+def shmem_getpage(
+    k: Kernel, mapping: AddressSpace, index: int, *, write: bool = False
+) -> tuple[int, bool, Page | None]:
     """Find, read back from swap, or make a page; it comes back locked.
 
-    Source:   mm/shmem.c shmem_getpage_gfp(), v4.3, for SGP_CACHE.
+    Source:   mm/shmem.c shmem_getpage_gfp(), v4.3.
     Context:  sleeps.
+    Args:     write: SGP_WRITE: beyond the end of the file too, and a new page is yet to be filled;
+              else SGP_CACHE.
     Returns:  (0 or an errno, was it read from swap, page).
     Left out: accounting of blocks.
     """
     major = False
     while True:
         entry = filemap.find_lock_entry(k, mapping, index)
-        if index >= mapping.i_size:
+        if not write and index >= mapping.i_size:
             if isinstance(entry, Page):
                 unlock_page(entry)
                 swap.put_page(k, entry)
             return EINVAL, major, None
         if isinstance(entry, Page):
+            if write:
+                swap.mark_page_accessed(k, entry)
             return 0, major, entry
         if entry is None:
-            error, page = _make_page(k, mapping, index)
+            error, page = _make_page(k, mapping, index, write)
         else:
-            error, read, page = _swap_in(k, mapping, index, entry)
+            error, read, page = _swap_in(k, mapping, index, entry, write)
             major |= read
         if error == EEXIST:
             continue
-        if page is not None and index >= mapping.i_size:  # truncated meanwhile
+        if page is not None and not write and index >= mapping.i_size:  # truncated meanwhile
             if entry is None:
                 ClearPageDirty(page)
                 filemap.delete_from_page_cache(k, page)
@@ -282,12 +289,16 @@ def shmem_getpage(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, bo
         return error, major, page
 
 
-def _make_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page | None]:
+def _make_page(
+    k: Kernel, mapping: AddressSpace, index: int, write: bool
+) -> tuple[int, Page | None]:
     page = page_alloc.alloc_page_upto(k, mapping.gfp_node)
     if page is None:
         return ENOMEM, None
     SetPageSwapBacked(page)
     set_page_locked(page)
+    if write:
+        SetPageReferenced(page)
     error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
     if not error and not shmem_add_to_page_cache(mapping, page, index, None):
         memcontrol.mem_cgroup_cancel_charge(memcg)
@@ -298,12 +309,13 @@ def _make_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page 
         return error, None
     memcontrol.mem_cgroup_commit_charge(page, memcg)
     swap.lru_cache_add_inactive(k, page)
-    SetPageUptodate(page)
+    if not write:
+        SetPageUptodate(page)
     return 0, page
 
 
 def _swap_in(
-    k: Kernel, mapping: AddressSpace, index: int, slot: int
+    k: Kernel, mapping: AddressSpace, index: int, slot: int, write: bool
 ) -> tuple[int, bool, Page | None]:
     """Move a page from the swap cache, read into it if need be, back to its file."""
     read = False
@@ -338,6 +350,8 @@ def _swap_in(
         swap.put_page(k, page)
         return error, read, None
     memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
+    if write:
+        swap.mark_page_accessed(k, page)
     swap_state.delete_from_swap_cache(k, page)
     page_writeback.set_page_dirty(k, page)
     swapfile.swap_free(k, slot)

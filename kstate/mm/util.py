@@ -12,9 +12,9 @@ def page_mapping(k: Kernel, page: Page) -> AddressSpace | None:
     Source:   mm/util.c page_mapping(), v4.3.
     Context:  page locked where the answer has to last.
     """
-    mapping = page.mapping
     if PageSwapCache(page):
         return k.swap.space
+    mapping = page.mapping
     return mapping if isinstance(mapping, AddressSpace) else None
 
 
