@@ -21,3 +21,15 @@ def test_an_mlocked_page_that_is_truncated_is_freed_clean(kernel: str) -> None:
     assert outcome.findings == ()
     pages = [thing for thing in outcome.k.machine.objects if isinstance(thing, Page)]
     assert not any(page._flags for page in pages)
+
+
+def test_dropping_caches_leaves_what_is_in_swap() -> None:
+    outcome = run(
+        parse(
+            f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=1 pages=16 pool=0\ninit:\n"
+            "  A map 0 tmpfs_shared\n  A write 0.0\n  A unmap 0\n  A map 0 tmpfs_shared\n"
+            "  A drain\n  A age node0\n  A swapout node0\n  A drop_caches\n"
+        )
+    )
+    assert outcome.findings == ()
+    assert [type(entry) for entry in outcome.k.files["f0"]._page_tree.values()] == [int]
