@@ -281,3 +281,4 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
                 "mm/mmap.py:exit_mmap",
                 mm,
             )
+    k.machine.note("mm-freed", mm)

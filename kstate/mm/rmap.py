@@ -232,11 +232,12 @@ def anon_vma_free(anon_vma: AnonVma) -> None:
     """Wait for who has locked the tree without a reference.
 
     Source:   mm/rmap.c anon_vma_free(), v4.3.                Context: sleeps.
-    Left out: freeing: the memory is type-stable, and stays readable for who has a pointer.
+    Left out: reuse: the memory is type-stable, and stays readable for who has a pointer.
     """
     if rwsem_is_locked(anon_vma.rwsem):
         down_write(anon_vma.rwsem)
         up_write(anon_vma.rwsem)
+    anon_vma.machine.note("anon-vma-freed", anon_vma)
 
 
 def page_get_anon_vma(k: Kernel, page: Page) -> AnonVma | None:

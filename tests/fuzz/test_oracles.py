@@ -40,6 +40,7 @@ from kstate.mm import (
     memory,
     migrate,
     mlock,
+    mmap,
     page_alloc,
     page_io,
     page_writeback,
@@ -51,6 +52,7 @@ from kstate.mm import (
     vmscan,
 )
 from kstate.pageflags import (
+    SetPageReferenced,
     get_page,
     lock_page,
     page_unfreeze_refs,
@@ -65,6 +67,7 @@ from kstate.structs import (
     Kernel,
     KioCtx,
     MemCgroup,
+    MmStruct,
     Page,
     PteVal,
     RmapItem,
@@ -186,6 +189,41 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         lambda m: m.setattr(memory, "vma_wants_writenotify", lambda vma: False)),
     "use-after-free": (UNMAP, lambda m: m.setattr(mlock, "munlock_vma_pages_range", touch_freed)),
 }  # fmt: skip
+
+
+FORKED = HEAD + (
+    "init:\n  A map 0 anon\n  A write 0.0\n  A fork B\n  B write 0.0\ncpu0:\n  B exit\n  A exit\n"
+)
+
+
+def exit_early(k: Kernel, mm: MmStruct) -> None:
+    """Frees an mm whose page table is still to be taken apart."""
+    k.machine.note("mm-freed", mm)
+    EXIT_MMAP(k, mm)
+
+
+def free_and_mark(k: Kernel, page: Page) -> None:
+    FREE_PAGE(k, page)
+    SetPageReferenced(page)
+
+
+EXIT_MMAP, FREE_PAGE = mmap.exit_mmap, page_alloc.free_hot_cold_page
+LIFETIMES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "vma": (UNMAP, lambda m: m.setattr(mlock, "munlock_vma_pages_range", touch_freed)),
+    "anon_vma": (FORKED, lambda m: m.setattr(rmap, "get_anon_vma", nothing)),
+    "ptl@": (FORKED, lambda m: m.setattr(mmap, "exit_mmap", exit_early)),
+    "page": (FORKED, lambda m: m.setattr(page_alloc, "free_hot_cold_page", free_and_mark)),
+}
+
+
+@pytest.mark.parametrize("what", LIFETIMES)
+def test_nothing_is_touched_after_it_was_freed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, plant = LIFETIMES[what]
+    assert show(text).findings == ()
+    plant(monkeypatch)
+    said = [finding.objects for finding in show(text).findings if finding.id == "use-after-free"]
+    assert said, show(text).findings
+    assert said[0][0].startswith(what)
 
 
 def test_there_is_a_planted_bug_for_every_oracle() -> None:
@@ -746,8 +784,6 @@ def test_reports_that_are_not_bugs_fire_too() -> None:
 
     def unbalanced(k: Kernel, page: Page) -> None:
         k.processes["A"].rss[0] = 3
-        from kstate.mm import mmap
-
         mmap.exit_mmap(k, k.processes["A"])
 
     machine, _ = in_kernel(unbalanced)
