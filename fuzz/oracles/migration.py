@@ -134,11 +134,20 @@ class AnonymousPageStaysAnonymous:
         yield from self._found
 
 
+_IDENTITY = {
+    "mapping": "mapping",
+    "index": "index",
+    "mem_cgroup": "mem_cgroup",
+    "flags.swapbacked": "PG_swapbacked",
+}
+
+
 class FailedMigrationLeavesNewpageAlone:
-    """A newpage whose migration fails has never had somebody else's mapping.
+    """A newpage whose migration fails has never had anything of the old page's identity.
 
     Invariant:   kernel-reference I20.          Patches: P11.
-    Not checked: index and PG_swapbacked on the way; what is left of them is newpage-residue.
+    Not checked: NUMA migration of huge pages, which makes the copy first. What is left in the end
+                 is newpage-residue.
     """
 
     id = "newpage-touched-early"
@@ -166,11 +175,11 @@ class FailedMigrationLeavesNewpageAlone:
                 if event.operand != newpage.id:
                     continue
                 primitive = event.point.primitive
-                if primitive.name == "store" and primitive.word == "mapping":
+                if primitive.name in ("store", "set_bit") and primitive.word in _IDENTITY:
                     yield Report(
                         self.id,
-                        f"{newpage.label()} had the mapping of {begin.about[0].label()} for a "
-                        "while, though its migration failed",
+                        f"{newpage.label()} had the {_IDENTITY[primitive.word]} of "
+                        f"{begin.about[0].label()} for a while, though its migration failed",
                         "oracle",
                         (newpage.label(),),
                     )
