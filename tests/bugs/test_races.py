@@ -80,6 +80,17 @@ def test_a_claim_that_is_not_so_is_noticed() -> None:
 RACY = [path for path in FILES if read_race(path).needs != "SEQ" and read_race(path).finding]
 
 
+ABSENT = [path for path in FILES if read_race(path).kind == "absent"]
+
+
+@pytest.mark.parametrize("path", ABSENT, ids=[path.stem for path in ABSENT])
+def test_enumeration_finds_nothing_of_what_is_said_to_be_absent(path: Path) -> None:
+    program = read_program(path)
+    for expect in program.expects:
+        found = explore(program, expect.kernel, preemptions=1, only=expect.id or None)
+        assert found.verdict == EXHAUSTED, (expect.kernel, expect.id)
+
+
 @pytest.mark.parametrize("path", RACY, ids=[path.stem for path in RACY])
 def test_enumeration_from_no_schedule_finds_the_race(path: Path) -> None:
     """With as many preemptions as it says, on every kernel it shows on; not on the others."""
