@@ -1,11 +1,11 @@
 """Which patch of the series makes a finding vanish, or appear? `kfuzz bisect`.
 
 The program's schedule, as turns, is replayed on v4.3 with P01..Pk for k = 0..12, and then with what
-else came with v4.4, one after another. Where that does
-not show the finding, whether the schedule was left or was followed to its end, all schedules with
-a few preemptions are searched instead: one schedule that misses is no evidence of absence, and one
-that could not even be followed is none at all. A kernel lacks the finding only within that bound;
-whether so small a search finds it where it is known to be is told beside it.
+else came with v4.4, one after another. Where that does not show the finding, whether the schedule
+was left or was followed to its end, all schedules with a few preemptions are searched instead: one
+schedule that misses is no evidence of absence, and one that could not even be followed is none at
+all. A kernel lacks the finding only within that bound; whether so small a search finds it where it
+is known to be is told beside it.
 
 Commits that v4.3 and v4.4 share are taken out of v4.3, those that came later are put on v4.4, each
 by itself.

@@ -103,6 +103,8 @@ def read_race(path: Path) -> Race:
     missing = [name for name in FIELDS if not said[name]]
     if missing:
         raise ProgError(f"{path}: no '# {missing[0]}:' comment")
+    if not said[PREEMPTIONS].isdecimal():
+        raise ProgError(f"{path}: '# {PREEMPTIONS}: {said[PREEMPTIONS]}' is no number")
     shown = [expect for expect in program.expects if not expect.absent]
     finding = shown[0].id if shown else ""
     return Race(

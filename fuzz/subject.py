@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import getfile
 from pathlib import Path, PurePath
 from typing import Protocol
 
@@ -21,13 +22,12 @@ from kstate.machine import (
     ModelError,
     Scheduler,
     StepLimit,
-    machine,
 )
 from kstate.machine.endings import NotATask
 from kstate.machine.machine import Fault, Observer
 
 # Where errors come from that are not the user's own lines.
-OURS = (str(Path(__file__).parent), str(Path(machine.__file__).parent.parent))
+OURS = (str(Path(__file__).parent), str(Path(getfile(Machine)).parent.parent))
 
 
 class NotDeterministic(Exception):

@@ -166,7 +166,8 @@ def _changes(step: _Step) -> bool:
 
 
 def _draw(scene: _Scene, steps: list[_Step]) -> Iterator[str]:
-    names = [TurnSpec(index - 1, "").task for index in range(scene.first, len(scene.machine.tasks))]
+    end = max(scene.first + 1, len(scene.machine.tasks))
+    names = [TurnSpec(index - 1, "").task for index in range(scene.first, end)]
     rows = list(_rows(scene, steps))
     width = max((len(text) for _, text, _ in rows), default=0) + 2
     width = max(COLUMN_MIN, min(COLUMN_MAX, width))

@@ -316,6 +316,7 @@ class Machine:
         first step."""
         RUNNING.functions = []
         self._over = True
+        last = self.current
         for task in self._alive:
             assert task.context is not None
             self.current = task
@@ -323,6 +324,7 @@ class Machine:
             if task.point is not None and task.point.primitive is not BEGIN:
                 task.context.kill()
             self._backend.give_back(task.context)
+        self.current = last
         for task in self.tasks:
             task.context = None
 

@@ -13,6 +13,7 @@ from kstate.machine import (
     Choices,
     ContextError,
     Deadlock,
+    KernelBug,
     Machine,
     Mutex,
     MutexClass,
@@ -343,3 +344,22 @@ def test_choices_are_cut_from_bytes_by_their_bounds() -> None:
     choices = Choices([5, 7])
     assert [choices.choose(3), choices.choose(4), choices.choose(9)] == [2, 3, 0]
     assert choices.choose(2, "faults") == 0
+
+
+def test_who_ended_the_run_is_known_when_it_is_over() -> None:
+    """Though the others were unwound after it."""
+    m = Machine(Default())
+    lock = Mutex(m, MUTEX, "lock")
+
+    def waits() -> None:
+        mutex_lock(lock)
+
+    def breaks() -> None:
+        raise KernelBug("bug-of-ours", "BUG", "here")
+
+    def root() -> None:
+        mutex_lock(lock)
+        m.join(*m.spawn(waits, waits, breaks))
+
+    assert isinstance(m.run(root), KernelBug)
+    assert m.current.name == "cpu2"
