@@ -26,7 +26,7 @@ from kstate.patches import CLEAN
 
 def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: Path) -> None:
     """The seed and the number of runs are fixed, so what it finds is too."""
-    driver = Driver(Options("v4.3", 3, runs_max=13_000, crashes=tmp_path))
+    driver = Driver(Options("v4.3", 5, runs_max=13_000, crashes=tmp_path))
     found = [event for event in driver.events() if isinstance(event, Found)]
     expected = {"mlocked-page-leak", "bug-newpage-trylock", "nr-mlock-mismatch"}
     assert expected <= set(driver.status.counts)
