@@ -492,6 +492,11 @@ _TABLE: tuple[FindingInfo, ...] = (
         "BUG_ON(page_mapped(page))",
         "mm/filemap.c __delete_from_page_cache()",
     ),
+    _bug(
+        "bug-invalidate-mapped",
+        "BUG_ON(page_mapped(page))",
+        "mm/truncate.c invalidate_inode_pages2_range()",
+    ),
     _bug("vm-bug-unlock-page", "VM_BUG_ON_PAGE(!PageLocked(page))", "mm/filemap.c unlock_page()"),
     _bug(
         "vm-bug-get-page",

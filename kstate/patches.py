@@ -63,6 +63,7 @@ FIX_BALLOON_ENQUEUE_LOCK = "FIX_BALLOON_ENQUEUE_LOCK"
 FIX_KSM_REFERENCED = "FIX_KSM_REFERENCED"
 FIX_VMA_MERGE_FLAGS = "FIX_VMA_MERGE_FLAGS"
 FIX_MEMCG_MOVE_END = "FIX_MEMCG_MOVE_END"
+FIX_MPROTECT_SOFT_DIRTY = "FIX_MPROTECT_SOFT_DIRTY"
 ALT_SINGLE_PAGE_MUNLOCK = "ALT_SINGLE_PAGE_MUNLOCK"
 
 TABLE: tuple[Patch, ...] = (
@@ -386,6 +387,14 @@ TABLE: tuple[Patch, ...] = (
         files=("memcontrol.py",),
         modelled=True,
     ),
+    Patch(
+        FIX_MPROTECT_SOFT_DIRTY,
+        "fix:mprotect-soft-dirty",
+        "mprotect makes a pte writable at once only where a write has nothing to tell "
+        "(X-mprotect-soft-dirty)",
+        files=("mprotect.py",),
+        modelled=True,
+    ),
 )
 
 SERIES: tuple[str, ...] = tuple(p.toggle for p in TABLE if p.base == "series")
@@ -400,7 +409,8 @@ ITEM = re.compile(r"([+-])((?:mutant|cc|alt|fix|x):[A-Za-z0-9-]+|[^+-]+)")
 CLEAN = (
     "v4.4+70feee0e1ef3+fix:aio-ring-fault+fix:balloon-enqueue-lock+fix:balloon-newpage"
     "+fix:clear-refs-write-entry+fix:ksm-append-first+fix:ksm-mlock-ptl+fix:ksm-no-file"
-    "+fix:ksm-referenced+fix:memcg-move-end+fix:peek-under-ptl+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
+    "+fix:ksm-referenced+fix:memcg-move-end+fix:mprotect-soft-dirty+fix:peek-under-ptl"
+    "+fix:thp-cow-munlock+fix:thp-munlock-walk+fix:thp-undo-read-only+fix:vma-merge-flags"
 )
 
 

@@ -750,15 +750,15 @@ TAG_DIRTY, TAG_WRITEBACK = "dirty", "writeback"
 class AddressSpace:
     """struct address_space of one file, and the file; or the swap cache, which has no file.
 
-    _page_tree: page by page offset; for tmpfs also the swap slot a page has gone to, as a number.
+    _page_tree: page by page offset; for tmpfs also the swap slot a page has gone to, as a number,
+    for others SHADOW where one was reclaimed.
     _tags: the offsets with each tag. i_mmap: the vmas that map it, in walking order.
     shmem: tmpfs (swap-backed, writable ptes at once); all others but swap want to be told of the
     first write. accounts_dirty: its dirty pages are counted: ext2, fuse. has_migratepage: not
     ramfs, fuse. has_writepage: reclaim can write its pages.
     fs: what it is a file of: tmpfs, ext2, ramfs, fuse, aio; swap. ring: of an aio ring.
     _gfp_node: its pages are to be on this node or one below (mapping_set_gfp_mask), or -1.
-    _i_size: pages. backing: what the disk has, token by offset. shadows: the offsets of pages that
-    were reclaimed.
+    _i_size: pages. backing: what the disk has, token by offset.
     """
 
     __slots__ = (
@@ -780,7 +780,6 @@ class AddressSpace:
         "name",
         "private_lock",
         "ring",
-        "shadows",
         "shmem",
         "tree_lock",
     )
@@ -807,7 +806,6 @@ class AddressSpace:
         self._tags: dict[str, set[int]] = {TAG_DIRTY: set(), TAG_WRITEBACK: set()}
         self._tree_version = 0  # changes with every store, for those who wait for one
         self.backing: dict[int, int] = {}
-        self.shadows: set[int] = set()
         self.tree_lock = SpinLock(machine, TREE_LOCK, f"tree_lock@{name}")
         self.private_lock = SpinLock(machine, PRIVATE_LOCK, f"private_lock@{name}")
         self.i_mutex = Mutex(machine, I_MUTEX, f"i_mutex@{name}")
@@ -901,6 +899,7 @@ def radix_tree_indices(mapping: AddressSpace, start: int, tag: str = "") -> list
 
 
 SWAP_SLOTS = 64
+SHADOW = SWAP_SLOTS  # an exceptional entry of a file's tree, as swap slots are, but none of those
 SWAP_HAS_CACHE = 0x40
 SWAP_MAP_SHMEM = 0x3F
 SWAP_MAP_MAX = 0x3E

@@ -149,7 +149,7 @@ class SwapCountsAreReferences:
                     counted[slot] = counted.get(slot, 0) + 1
         for mapping in state.k.files.values():
             for entry in mapping._page_tree.values():
-                if isinstance(entry, int):
+                if mapping.shmem and isinstance(entry, int):
                     counted[entry] = counted.get(entry, 0) + SWAP_MAP_SHMEM
         for slot in sorted(counted.keys() | swap._swap_map.keys()):
             found, expected = swap._swap_map.get(slot, 0), counted.get(slot, 0)

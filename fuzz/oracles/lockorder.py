@@ -94,7 +94,7 @@ NESTINGS: tuple[Nesting, ...] = (
     *(
         Nesting(
             PAGE_LOCK,
-            "mm/filemap.py:add_to_page_cache_locked",
+            "mm/filemap.py:add_to_page_cache_lru",
             taker,
             "a page new to a FUSE file, then the page of a pipe that is to take its place: who has "
             "a pipe's waits for no page of a FUSE file",

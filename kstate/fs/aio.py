@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kstate.flags import EAGAIN, EINVAL, ENOMEM, VM_READ, VM_SHARED, VM_WRITE, PG_writeback
+from kstate.flags import EAGAIN, EINVAL, VM_READ, VM_SHARED, VM_WRITE, PG_writeback
 from kstate.machine import (
     down_write,
     mutex_trylock,
@@ -13,7 +13,7 @@ from kstate.machine import (
     spin_unlock_irq,
     up_write,
 )
-from kstate.mm import filemap, migrate, mmap, page_alloc, swap, truncate
+from kstate.mm import filemap, migrate, mmap, swap, truncate
 from kstate.mm.debug import BUG_ON
 from kstate.pageflags import SetPageUptodate, get_page, peek, unlock_page
 from kstate.structs import AddressSpace, Kernel, KioCtx, MmStruct, Page
@@ -35,16 +35,13 @@ def io_setup(k: Kernel, mm: MmStruct, start: int, pages_count: int) -> int:
     mapping = k.files[RING] = AddressSpace(k.machine, RING, "aio", i_size=pages_count)
     ring = mapping.ring = KioCtx(mm)
     for index in range(pages_count):
-        page = page_alloc.alloc_page(k)
-        if page is None or filemap.add_to_page_cache_locked(k, mapping, page, index):
-            if page is not None:
-                swap.put_page(k, page)
+        error, page = filemap.pagecache_get_page(k, mapping, index)
+        if page is None:
             aio_free_ring(k, mapping)
-            return ENOMEM
-        swap.lru_cache_add(k, page)
+            return error
+        ring.pages.append(page)
         SetPageUptodate(page)
         unlock_page(page)
-        ring.pages.append(page)
     down_write(mm.mmap_sem)
     ret = mmap.mmap_region(
         k, mm, start, start + pages_count, VM_READ | VM_WRITE | VM_SHARED, mapping, 0

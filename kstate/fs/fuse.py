@@ -13,8 +13,8 @@ from kstate.flags import (
     PG_uptodate,
 )
 from kstate.fs import buffer
-from kstate.machine import look, touch
-from kstate.mm import filemap, page_alloc, page_writeback, swap, util, vmscan
+from kstate.machine import look, mutex_lock, mutex_unlock, touch
+from kstate.mm import filemap, page_alloc, page_writeback, swap, truncate, util, vmscan
 from kstate.pageflags import (
     PageUptodate,
     SetPageUptodate,
@@ -29,10 +29,44 @@ from kstate.structs import AddressSpace, Kernel, Page
 FUSE_PAGE_FLAGS = PG_locked | PG_referenced | PG_uptodate | PG_lru | PG_active | PG_reclaim
 
 
-def fuse_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
-    """Write one page to the server, from a copy; it comes back unlocked, its writeback over.
+def fuse_setsize(k: Kernel, mapping: AddressSpace, pages: int) -> None:
+    """ftruncate(2): once the server has a new size, every cached page goes.
 
-    Source:   fs/fuse/file.c fuse_writepage(), fuse_writepage_locked(), v4.3.
+    Source:   fs/fuse/dir.c fuse_do_setattr(), v4.3.
+    Context:  takes i_mutex.                   Args: pages: the new size.
+    """
+    mutex_lock(mapping.i_mutex)
+    for index in [index for index in mapping.backing if index >= pages]:
+        del mapping.backing[index]
+    oldsize = mapping.i_size
+    mapping.i_size = pages
+    if oldsize != pages:
+        truncate.truncate_pagecache(k, mapping, pages)
+        truncate.invalidate_inode_pages2(k, mapping, fuse_launder_page)
+    mutex_unlock(mapping.i_mutex)
+
+
+def fuse_launder_page(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+    """Write a dirty page that is about to go. Source: fs/fuse/file.c fuse_launder_page(), v4.3.
+
+    Context:  page locked, and stays so."""
+    if page_writeback.clear_page_dirty_for_io(k, page):
+        fuse_writepage_locked(k, mapping, page)
+
+
+def fuse_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+    """Write one page to the server; it comes back unlocked. Source: fs/fuse/file.c
+    fuse_writepage(), v4.3.
+
+    Context:  page locked, clean."""
+    fuse_writepage_locked(k, mapping, page)
+    unlock_page(page)
+
+
+def fuse_writepage_locked(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+    """Write one page to the server, from a copy: its writeback is over when this returns.
+
+    Source:   fs/fuse/file.c fuse_writepage_locked(), v4.3.
     Context:  page locked, clean.
     Left out: the copy, which the server has at once; its own writeback accounting.
     """
@@ -41,7 +75,6 @@ def fuse_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     look(page, "content")
     mapping.backing[index] = page._token
     page_writeback.end_page_writeback(k, page)
-    unlock_page(page)
 
 
 def fuse_fsync(k: Kernel, mapping: AddressSpace) -> int:
@@ -70,11 +103,10 @@ def fuse_splice_read(k: Kernel, mapping: AddressSpace, source: AddressSpace, ind
     oldpage = page_alloc.alloc_page(k)
     if oldpage is None:
         return ENOMEM
-    error = filemap.add_to_page_cache_locked(k, mapping, oldpage, index)
+    error = filemap.add_to_page_cache_lru(k, mapping, oldpage, index)
     if error:
         swap.put_page(k, oldpage)
         return ENOMEM if error == ENOMEM else 0
-    swap.lru_cache_add(k, oldpage)
     token = mapping.backing.get(index, 0)
     newpage = page_cache_pipe_buf_steal(k, source, index)
     on_lru = newpage is not None

@@ -36,6 +36,7 @@ from kstate.pageflags import (
     PageSwapBacked,
     PageUptodate,
     SetPageActive,
+    SetPageReferenced,
     SetPageUptodate,
     clear_page_locked,
     get_page,
@@ -51,6 +52,7 @@ from kstate.pageflags import (
 from kstate.patches import FIX_AIO_RING_FAULT
 from kstate.structs import (
     NONE,
+    SHADOW,
     AddressSpace,
     Kernel,
     MemCgroup,
@@ -139,39 +141,95 @@ def find_lock_entry(k: Kernel, mapping: AddressSpace, index: int) -> Page | int 
         swap.put_page(k, page)
 
 
-def add_to_page_cache_locked(k: Kernel, mapping: AddressSpace, page: Page, index: int) -> int:
-    """Insert a new page, locked, and charge it to whoever asked for it.
+def pagecache_get_page(k: Kernel, mapping: AddressSpace, index: int) -> tuple[int, Page | None]:
+    """The page at `index`, made where there is none; accessed, locked, with a reference.
 
-    Source:   mm/filemap.c __add_to_page_cache_locked(), v4.3.
-    Context:  takes tree_lock; the cache holds a reference of its own.
-    Returns:  0; -EEXIST: somebody was faster, the page is as it was; -ENOMEM: it was not charged.
-    Left out: shadow entries.
+    Source:   mm/filemap.c pagecache_get_page(), v4.3, with FGP_LOCK, FGP_ACCESSED and FGP_CREAT:
+              find_or_create_page(), grab_cache_page_write_begin(), which need not wait for stable
+              pages on a RAM disk.
+    Context:  sleeps.
+    Returns:  (0 or -ENOMEM, page).
     """
+    while True:
+        page = find_lock_entry(k, mapping, index)
+        if isinstance(page, Page):
+            swap.mark_page_accessed(k, page)
+            return 0, page
+        page = page_alloc.alloc_page(k)
+        if page is None:
+            return ENOMEM, None
+        SetPageReferenced(page)
+        error = add_to_page_cache_lru(k, mapping, page, index)
+        if not error:
+            return 0, page
+        swap.put_page(k, page)
+        if error != EEXIST:
+            return error, None
+
+
+def add_to_page_cache(k: Kernel, mapping: AddressSpace, page: Page, index: int) -> int:
+    """Insert a new page, locked. Source: include/linux/pagemap.h add_to_page_cache(), v4.3.
+
+    Context and returns: as __add_to_page_cache_locked."""
     set_page_locked(page)
-    error, memcg = 0, None
-    if not PageHuge(page):
-        error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+    error, _ = __add_to_page_cache_locked(k, mapping, page, index)
+    if error:
+        clear_page_locked(page)
+    return error
+
+
+def add_to_page_cache_lru(k: Kernel, mapping: AddressSpace, page: Page, index: int) -> int:
+    """Insert a new page, locked, and put it on an LRU list: the active one if it was reclaimed too
+    early, see MODEL.md.
+
+    Source:   mm/filemap.c add_to_page_cache_lru(); mm/workingset.c workingset_refault(), v4.3.
+    Context and returns: as __add_to_page_cache_locked."""
+    set_page_locked(page)
+    error, shadow = __add_to_page_cache_locked(k, mapping, page, index)
     if error:
         clear_page_locked(page)
         return error
+    if shadow:
+        SetPageActive(page)
+    else:
+        ClearPageActive(page)
+    swap.lru_cache_add(k, page)
+    return 0
+
+
+def __add_to_page_cache_locked(
+    k: Kernel, mapping: AddressSpace, page: Page, index: int
+) -> tuple[int, bool]:
+    """Insert a new page, and charge it to whoever asked for it.
+
+    Source:   mm/filemap.c __add_to_page_cache_locked(), page_cache_tree_insert(), v4.3.
+    Context:  page locked; takes tree_lock; the cache holds a reference of its own.
+    Returns:  (0, was there a shadow of one that was reclaimed); (-EEXIST, False): somebody was
+              faster, the page is as it was; (-ENOMEM, False): it was not charged.
+    """
+    memcg = None
+    if not PageHuge(page):
+        error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
+        if error:
+            return error, False
     get_page(page)
     page.mapping = mapping
     page.index = index
     spin_lock_irq(mapping.tree_lock)
-    if radix_tree_lookup(mapping, index) is not None:
+    entry = radix_tree_lookup(mapping, index)
+    if isinstance(entry, Page):
         page.mapping = None
         spin_unlock_irq(mapping.tree_lock)
         memcontrol.mem_cgroup_cancel_charge(memcg)
-        clear_page_locked(page)
         put_page_testzero(page)
-        return EEXIST
+        return EEXIST, False
     radix_tree_store(mapping, index, page)
     if not PageHuge(page):
         page.zone.stat[NR_FILE_PAGES] += 1
     spin_unlock_irq(mapping.tree_lock)
     if not PageHuge(page):
         memcontrol.mem_cgroup_commit_charge(page, memcg)
-    return 0
+    return 0, entry == SHADOW
 
 
 def __delete_from_page_cache(
@@ -191,9 +249,8 @@ def __delete_from_page_cache(
     Bugs:     BUG: still mapped. Reports WARN_ONCE: still dirty.
     """
     index = page.index
-    radix_tree_store(mapping, index, None)
-    if reclaimed and not PageSwapBacked(page):
-        mapping.shadows.add(index)
+    shadow = SHADOW if reclaimed and not PageSwapBacked(page) else None
+    radix_tree_store(mapping, index, shadow)
     page.mapping = None
     page.zone.stat[NR_FILE_PAGES] -= 1
     if PageSwapBacked(page):
@@ -269,25 +326,19 @@ def do_sync_mmap_readahead(k: Kernel, mapping: AddressSpace, wanted: int) -> boo
     """
     window = range(mapping.i_size) if mapping.accounts_dirty else ()  # ramfs has no disk to read
     for index in dict.fromkeys((*window, wanted)):
-        if radix_tree_lookup(mapping, index) is not None:
+        if isinstance(radix_tree_lookup(mapping, index), Page):
             continue
         page = page_alloc.alloc_page(k)
         if page is None:
             if index == wanted:
                 return False
             continue
-        error = add_to_page_cache_locked(k, mapping, page, index)
+        error = add_to_page_cache_lru(k, mapping, page, index)
         if error == ENOMEM and index == wanted:
             swap.put_page(k, page)
             return False
         if not error:
             BUG_ON(mapping.fs == "aio", "bug-no-readpage", "mapping->a_ops->readpage == NULL")
-            if index in mapping.shadows:
-                mapping.shadows.remove(index)
-                SetPageActive(page)  # workingset_refault(): it was reclaimed too early
-            else:
-                ClearPageActive(page)
-            swap.lru_cache_add(k, page)
             touch(page, "content")
             page._token = mapping.backing.get(index, 0)  # the read: a RAM disk answers at once
             SetPageUptodate(page)

@@ -63,11 +63,10 @@ from kstate.structs import (
 )
 
 
-def alloc_hugepage(k: Kernel, node: int, *, thisnode: bool = False) -> Page | None:
-    """A huge page of `node`, or of the next node that has one unless `thisnode`, with one
-    reference.
+def alloc_hugepage(k: Kernel, node: int) -> Page | None:
+    """A huge page of `node` and no other, with one reference.
 
-    Source:   mm/huge_memory.c alloc_hugepage_vma(); mm/page_alloc.c, v4.3.
+    Source:   mm/huge_memory.c alloc_hugepage_vma(); mm/mempolicy.c alloc_pages_vma(), v4.3.
     Returns:  None where there is none, or by an injected fault `alloc_hugepage`.
     Left out: compaction on the way.
     """
@@ -75,11 +74,7 @@ def alloc_hugepage(k: Kernel, node: int, *, thisnode: bool = False) -> Page | No
         k.thp = Thp(k)
     if k.machine.fault("alloc_hugepage"):
         return None
-    for zone in k.zones[node : node + 1] if thisnode else k.zones[node:] + k.zones[:node]:
-        page = take_free_huge_page(k, k.thp, zone)
-        if page is not None:
-            return page
-    return None
+    return take_free_huge_page(k, k.thp, k.zones[node])
 
 
 def do_huge_pmd_anonymous_page(

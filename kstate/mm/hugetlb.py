@@ -227,7 +227,7 @@ def hugetlb_no_page(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flags:
         if mapping is None:
             lock_page(new_page)
             rmap.anon_vma_prepare(vma)
-        elif filemap.add_to_page_cache_locked(k, mapping, new_page, index):
+        elif filemap.add_to_page_cache(k, mapping, new_page, index):
             swap.put_page(k, new_page)
             continue
         page = new_page

@@ -771,16 +771,16 @@ def vma_wants_writenotify(vma: VmAreaStruct) -> bool:
     """Must the first write through a shared mapping fault?
 
     Source:   mm/mmap.c vma_wants_writenotify(), v4.3.
-    Context:  mmap_sem held for write.
+    Context:  mmap_sem held for write. Where prot_write is not yet what the flags give, soft-dirty
+              tracking is not asked for: so it is when mprotect has just allowed to write.
     """
     vm_flags = vma._vm_flags  # the caller's own store: nobody else stores it now
     if vm_flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
         return False
     mapping = vma.vm_file
-    if mapping is None:
-        return not vm_flags & VM_SOFTDIRTY
-    told_of_writes = not mapping.shmem and mapping.fs != "hugetlbfs"
-    return told_of_writes or not vm_flags & VM_SOFTDIRTY
+    if mapping is not None and not mapping.shmem and mapping.fs != "hugetlbfs":
+        return True  # it has a page_mkwrite to be told with
+    return vma.prot_write and not vm_flags & VM_SOFTDIRTY
 
 
 def vma_set_page_prot(vma: VmAreaStruct) -> None:
@@ -790,5 +790,6 @@ def vma_set_page_prot(vma: VmAreaStruct) -> None:
     Source:   mm/mmap.c vma_set_page_prot(), v4.3.
     Context:  mmap_sem held for write.
     """
-    shared = vma._vm_flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE
-    vma.prot_write = shared and not vma_wants_writenotify(vma)
+    vma.prot_write = vma._vm_flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE
+    if vma_wants_writenotify(vma):
+        vma.prot_write = False

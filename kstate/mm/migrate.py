@@ -985,7 +985,7 @@ def migrate_misplaced_transhuge_page(
     Returns:  was it moved.
     Left out: rate limits. A page is pinned at its number, without the ptl, at any time.
     """
-    new_page = huge_memory.alloc_hugepage(k, node, thisnode=True)
+    new_page = huge_memory.alloc_hugepage(k, node)
     if new_page is None or not numamigrate_isolate_page(k, page):
         if new_page is not None:
             swap.put_page(k, new_page)

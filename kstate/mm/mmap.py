@@ -56,7 +56,8 @@ def vma_adjust(
     Context:  mmap_sem held for write; takes i_mmap_rwsem and the anon_vma's rwsem for write.
     Args:     moves: (vma, new start, new end), page numbers. insert, remove: what appears, goes.
               What grows takes over the anon_vmas of what shrinks or goes. A removed vma is on its
-              anon_vmas a little longer than in its file.
+              anon_vmas a little longer than in its file. A moved one is linked anew: of those with
+              one vm_pgoff, rmap walks come to it last, whether or not that has changed.
     """
     first, last = moves[0][0], moves[-1][0]
     if insert is None:
@@ -74,13 +75,16 @@ def vma_adjust(
     if anon_vma is not None:
         down_write(anon_vma.rwsem)
     for vma, start, end in moves:
-        if vma.vm_start != start:
-            vma.vm_pgoff += start - vma.vm_start
-            vma.vm_start = start
-            for tree in _trees(vma):
-                tree.remove(vma)
-                rmap.insert_by_pgoff(tree, vma)
-        vma.vm_end = end
+        for tree in _trees(vma):
+            tree.remove(vma)
+        vma.vm_pgoff += start - vma.vm_start
+        vma.vm_start, vma.vm_end = start, end
+    if mapping is not None:
+        for vma, _, _ in reversed(moves):
+            rmap.insert_by_pgoff(mapping.i_mmap, vma)
+    for vma, _, _ in moves:
+        for anon in vma.anon_vma_chain:
+            rmap.insert_by_pgoff(anon.vmas, vma)
     if insert is not None:
         _insert(insert.vm_mm, insert)
     if remove is not None:

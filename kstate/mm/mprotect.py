@@ -5,7 +5,7 @@ from __future__ import annotations
 from kstate.flags import ENOMEM, VM_LOCKED, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE
 from kstate.machine import down_write, spin_lock, spin_unlock, up_write
 from kstate.mm import gup, memory, mmap
-from kstate.patches import CC_SPLIT_STORE
+from kstate.patches import CC_SPLIT_STORE, FIX_MPROTECT_SOFT_DIRTY
 from kstate.structs import (
     MIGRATION,
     PRESENT,
@@ -23,7 +23,7 @@ def change_protection(
 ) -> None:
     """Give every pte of a range the vma's protection.
 
-    Source:   mm/mprotect.c change_pte_range(), v4.3.
+    Source:   mm/mprotect.c change_pte_range(), v4.3.  Patches: fix:mprotect-soft-dirty.
     Context:  mmap_sem held for write; takes the ptl. Each pte is empty for a moment.
     Left out: NUMA hinting.
     """
@@ -36,7 +36,11 @@ def change_protection(
             value = pte_with(ptep_get_and_clear(pte), write=vma.prot_write)
             if dirty_accountable and value.dirty:
                 # A write fault would have nothing to tell that is not known.
-                if value.soft_dirty or not vma.vm_flags & VM_SOFTDIRTY:
+                if FIX_MPROTECT_SOFT_DIRTY in k.patches:
+                    told = value.soft_dirty or vma.vm_flags & VM_SOFTDIRTY
+                else:
+                    told = value.soft_dirty or not vma.vm_flags & VM_SOFTDIRTY
+                if told:
                     value = pte_with(value, write=True)
             set_pte_at(pte, value)
         elif old.kind == MIGRATION and old.write:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kstate.flags import EIO
 from kstate.fs import buffer
-from kstate.mm import filemap, memory, mlock, page_writeback, swap, util, vmscan
+from kstate.machine import spin_lock_irq, spin_unlock_irq
+from kstate.mm import (
+    filemap,
+    memcontrol,
+    memory,
+    mlock,
+    page_writeback,
+    swap,
+    util,
+    vmscan,
+)
+from kstate.mm.debug import BUG_ON
 from kstate.pageflags import (
     PageDirty,
     PageWriteback,
@@ -16,7 +29,14 @@ from kstate.pageflags import (
     wait_on_page_writeback,
 )
 from kstate.patches import C_e6c509f85455
-from kstate.structs import AddressSpace, Kernel, Page
+from kstate.structs import (
+    SHADOW,
+    AddressSpace,
+    Kernel,
+    Page,
+    radix_tree_lookup,
+    radix_tree_store,
+)
 
 
 def truncate_setsize(k: Kernel, mapping: AddressSpace, newsize: int) -> None:
@@ -44,13 +64,14 @@ def truncate_inode_pages(k: Kernel, mapping: AddressSpace, start: int) -> None:
 
     Source:   mm/truncate.c truncate_inode_pages_range(), v4.3.
     Context:  sleeps.
-    Left out: partial pages, shadow entries.
+    Left out: partial pages.
     """
     index = start
     while found := filemap.find_get_entries(k, mapping, index):
-        for _, page in found:
-            assert isinstance(page, Page)
-            if trylock_page(page):
+        for at, page in found:
+            if not isinstance(page, Page):
+                clear_exceptional_entry(mapping, at)
+            elif trylock_page(page):
                 if not PageWriteback(page):
                     truncate_inode_page(k, mapping, page)
                 unlock_page(page)
@@ -61,14 +82,30 @@ def truncate_inode_pages(k: Kernel, mapping: AddressSpace, start: int) -> None:
         if not found:
             index = start  # once more, to make sure that all are gone
             continue
-        for _, page in found:
-            assert isinstance(page, Page)
+        for at, page in found:
+            if not isinstance(page, Page):
+                clear_exceptional_entry(mapping, at)
+                continue
             lock_page(page)
             wait_on_page_writeback(page)
             truncate_inode_page(k, mapping, page)
             unlock_page(page)
         swap.pagevec_release(k, found)
         index = found[-1][0] + 1
+
+
+def clear_exceptional_entry(mapping: AddressSpace, index: int) -> None:
+    """Forget that the page at `index` was reclaimed.
+
+    Source:   mm/truncate.c clear_exceptional_entry(), v4.3.
+    Context:  takes tree_lock. What tmpfs has in swap is its own business.
+    """
+    if mapping.shmem:
+        return
+    spin_lock_irq(mapping.tree_lock)
+    if radix_tree_lookup(mapping, index) == SHADOW:
+        radix_tree_store(mapping, index, None)
+    spin_unlock_irq(mapping.tree_lock)
 
 
 def truncate_inode_page(k: Kernel, mapping: AddressSpace, page: Page) -> int:
@@ -101,10 +138,10 @@ def invalidate_mapping_pages(k: Kernel, mapping: AddressSpace) -> int:
     """
     count = index = 0
     while found := filemap.find_get_entries(k, mapping, index):
-        for _, page in found:
+        for at, page in found:
             if not isinstance(page, Page):
-                continue  # in swap: shmem's own business
-            if trylock_page(page):
+                clear_exceptional_entry(mapping, at)
+            elif trylock_page(page):
                 dropped = invalidate_inode_page(k, page)
                 unlock_page(page)
                 if dropped:
@@ -133,3 +170,64 @@ def invalidate_inode_page(k: Kernel, page: Page) -> bool:
     if C_e6c509f85455 not in k.patches:
         mlock.clear_page_mlock(k, page)
     return vmscan.remove_mapping(k, mapping, page)
+
+
+def invalidate_inode_pages2(
+    k: Kernel, mapping: AddressSpace, launder_page: Callable[[Kernel, AddressSpace, Page], None]
+) -> None:
+    """Drop every page of a file, mapped or dirty, because another has changed it.
+
+    Source:   mm/truncate.c invalidate_inode_pages2_range(), v4.3, for a whole file.
+    Context:  sleeps.                          Bugs: BUG: mapped again at once.
+    Args:     launder_page: writes a dirty page, and leaves it locked.
+    Left out: what it returns, which its one caller here does not look at.
+    """
+    did_range_unmap = False
+    index = 0
+    while found := filemap.find_get_entries(k, mapping, index):
+        for at, page in found:
+            if not isinstance(page, Page):
+                clear_exceptional_entry(mapping, at)
+                continue
+            lock_page(page)
+            if page.mapping is not mapping:
+                unlock_page(page)
+                continue
+            wait_on_page_writeback(page)
+            if page_mapped(page):
+                end = at + 1 if did_range_unmap else None
+                memory.unmap_mapping_range(k, mapping, at, end, even_cows=False)
+                did_range_unmap = True
+            BUG_ON(page_mapped(page), "bug-invalidate-mapped", "page_mapped(page)")
+            if PageDirty(page):
+                launder_page(k, mapping, page)
+            invalidate_complete_page2(k, mapping, page)
+            unlock_page(page)
+        swap.pagevec_release(k, found)
+        index = found[-1][0] + 1
+
+
+def invalidate_complete_page2(k: Kernel, mapping: AddressSpace, page: Page) -> bool:
+    """Drop a page whoever has a reference, unless it is dirty again.
+
+    Source:   mm/truncate.c invalidate_complete_page2(), v4.3.
+                                               Patches: e6c509f85455.
+    Context:  page locked, unmapped; takes tree_lock.
+    """
+    if page.mapping is not mapping:
+        return False
+    if page_private_refs(page) and not buffer.try_to_release_page(k, page):
+        return False
+    if C_e6c509f85455 not in k.patches:
+        mlock.clear_page_mlock(k, page)
+    memcg = memcontrol.mem_cgroup_begin_page_stat(page)
+    spin_lock_irq(mapping.tree_lock)
+    clean = not PageDirty(page)
+    if clean:
+        k.machine.note("page-discarded", page, mapping)
+        filemap.__delete_from_page_cache(k, mapping, page, memcg=memcg)
+    spin_unlock_irq(mapping.tree_lock)
+    memcontrol.mem_cgroup_end_page_stat(page, memcg)
+    if clean:
+        swap.put_page(k, page)
+    return clean

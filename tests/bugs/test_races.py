@@ -25,7 +25,7 @@ ROWS = """1/12 2a-M 2a-R 2b-i/munlock 2b-i/munlock-x1 2b-i/reclaim 2b-iii/anon 2
 8a 8b/zap 8b/fork 8c 9a 10a 10b 10c 10d 10e 11a 11b 11c 11d
 X4 X4/bad-page X-ksm-append X-ksm-truncate X-thp-cow X-thp-munlock X-thp-undo
 X-vma-merge X-clear-refs X-ksm-vma X-ksm-referenced X-balloon-enqueue
-X-memcg-stat 12a 12b 12c 12d 12e 12f X1 X7a X7b X7c X8 X9
+X-memcg-stat X-mprotect-soft-dirty 12a 12b 12c 12d 12e 12f X1 X7a X7b X7c X8 X9
 X-balloon
 0610c25daa3e
 4-lrucare 4-charges/migration 4-charges/splice 4-charges/shmem

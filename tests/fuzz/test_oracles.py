@@ -27,7 +27,7 @@ from kstate.flags import (
     PG_uptodate,
     PG_writeback,
 )
-from kstate.fs import aio, buffer
+from kstate.fs import aio, buffer, fuse
 from kstate.machine import KernelBug, Machine, Operand, Point, Task
 from kstate.mm import (
     balloon_compaction,
@@ -49,6 +49,7 @@ from kstate.mm import (
     swap,
     swap_state,
     swapfile,
+    truncate,
     vmscan,
 )
 from kstate.pageflags import (
@@ -381,6 +382,12 @@ def mapped_delete(k: Kernel, page: Page) -> None:
     filemap.__delete_from_page_cache(k, k.files["f0"], page)
 
 
+def mapped_invalidate(k: Kernel, page: Page) -> None:
+    page._mapcount, page._mapping = 1, k.files["f1"]
+    k.files["f1"]._page_tree[0] = page
+    truncate.invalidate_inode_pages2(k, k.files["f1"], fuse.fuse_launder_page)
+
+
 def wrong_index(k: Kernel, page: Page) -> None:
     page._mapping, page._index = k.files["f0"], 1
     k.files["f0"]._page_tree[0] = page
@@ -641,6 +648,7 @@ BUGS: dict[str, Callable[[Kernel, Page], Any]] = {
     "vm-bug-find-lock-entry": wrong_index,
     "vm-bug-filemap-fault": wrong_index_fault,
     "bug-delete-mapped-page": mapped_delete,
+    "bug-invalidate-mapped": mapped_invalidate,
     "vm-bug-unlock-page": lambda k, p: unlock_page(p),
     "vm-bug-get-page": freed_then_referenced,
     "vm-bug-put-page": dropped_once_too_often,

@@ -50,3 +50,19 @@ def test_an_anon_vma_is_freed_after_the_walk_that_found_it() -> None:
         "  cpu1 until blocked\n  cpu0 to end\n",
     )
     assert "down_write_granted(anon_vma_rwsem)" in points_of(outcome, "anon_vma_free")
+
+
+def test_a_vma_that_was_cut_is_the_last_of_its_equals_in_walks() -> None:
+    """vma_adjust takes it out and puts it in again, even where it begins as before."""
+
+    def walked(*lines: str) -> list[str]:
+        text = f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=1 zones=1 pages=16 pool=0\ninit:\n"
+        lines = ("A map 0 tmpfs_shared", "B map 0 tmpfs_shared", *lines)
+        outcome = run(parse(text + "".join(f"  {line}\n" for line in lines)))
+        vmas = outcome.k.files["f0"].i_mmap
+        return [vma.vm_mm.name for vma in vmas if vma.vm_pgoff == 0]
+
+    assert walked() == ["A", "B"]
+    assert walked("A mlock 0.0 +1") == ["B", "A"]  # cut from above
+    assert walked("A mlock 0.1 +1") == ["B", "A"]  # cut from below: the rest keeps its start
+    assert walked("A mlock 0.0 +1", "A munlock 0.0 +1") == ["B", "A"]
