@@ -29,7 +29,7 @@ PLAIN, TEST_BIT, MARKED = "plain", "test_bit", "marked"
 
 MARKED_WORDS = frozenset({"mm_users", "page_tree"})  # atomic_read, rcu_dereference
 PLAIN_NAMES = frozenset(
-    {"list_add", "list_del", "list_move_tail", "pagevec_add", "pagevec_take", "pagevec_count"}
+    {"list_add", "list_del", "list_move_tail", "pagevec_add", "pagevec_reinit", "pagevec_count"}
 )
 PLAIN_UPDATES = frozenset({"swap_map"})  # `update` of anything else is the MMU's
 NO_ACCESS = frozenset(

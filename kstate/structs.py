@@ -27,6 +27,7 @@ from kstate.machine import (
     SpinLock,
     SpinLockClass,
     Task,
+    look,
     step,
     touch,
 )
@@ -88,7 +89,7 @@ _LRU_ADD = Primitive("list_add", "lru", results=1)
 _LRU_MOVE = Primitive("list_move_tail", "lru", results=1)
 _LRU_DEL = Primitive("list_del", "lru", results=1)
 _PAGEVEC_ADD = Primitive("pagevec_add", "pagevec", results=1)
-_PAGEVEC_TAKE = Primitive("pagevec_take", "pagevec", results=1)
+_PAGEVEC_REINIT = Primitive("pagevec_reinit", "pagevec")
 _PAGEVEC_COUNT = Primitive("pagevec_count", "pagevec", LOAD, results=1)
 _TAKE_FREE = Primitive("rmqueue", "free_list", results=1)
 _TAKE_FREE_HUGE = Primitive("rmqueue", "free_list.huge", results=1)
@@ -287,9 +288,12 @@ PTE_NONE = PteVal()
 
 
 class Pte:
-    """A slot of a page table; `lock` (the ptl) protects it. A load or a store is one step."""
+    """A slot of a page table; `lock` (the ptl) protects it. A load or a store is one step.
 
-    __slots__ = ("_value", "address", "id", "lock", "machine", "mm")
+    In a mapping of huge pages it stands for a pmd, and a unit that is a small page for the one slot
+    of the page table below. has_table: there is one, so that no huge page can be mapped here."""
+
+    __slots__ = ("_value", "address", "has_table", "id", "lock", "machine", "mm")
 
     def __init__(self, mm: MmStruct, address: int) -> None:
         self.machine = mm.machine
@@ -297,6 +301,7 @@ class Pte:
         self.address = address
         self.lock = mm.page_table_lock
         self._value = PTE_NONE
+        self.has_table = False
         self.id = self.machine.register(self)
 
     def label(self) -> str:
@@ -817,6 +822,12 @@ class AddressSpace:
         return self.name
 
     @property
+    def nrpages(self) -> int:
+        """How many pages are cached; shadows and swap slots are not. Looked at without a step."""
+        look(self, "page_tree")
+        return sum(isinstance(entry, Page) for entry in self._page_tree.values())
+
+    @property
     def gfp_node(self) -> int:
         step(_LOAD_GFP_NODE, self).append(self._gfp_node)
         return self._gfp_node
@@ -1146,12 +1157,10 @@ def pagevec_count(pvec: Pagevec) -> int:
     return len(pvec.pages)
 
 
-def pagevec_take(pvec: Pagevec) -> list[Page]:
-    """Empty the pagevec; the references go with the pages."""
-    log = step(_PAGEVEC_TAKE, pvec)
-    pages, pvec.pages = pvec.pages, []
-    log.append(len(pages))
-    return pages
+def pagevec_reinit(pvec: Pagevec) -> None:
+    """Empty a pagevec whose pages have had their references dropped."""
+    step(_PAGEVEC_REINIT, pvec)
+    pvec.pages = []
 
 
 class Pool:

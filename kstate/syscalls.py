@@ -199,6 +199,7 @@ def op_munlock(k: Kernel, mm: MmStruct, address: int, count: int) -> int:
 
 def op_move(k: Kernel, mm: MmStruct, address: int, node: int) -> int:
     if node >= len(k.zones):
+        swap.lru_add_drain_all(k)  # migrate_prep(), before anything is looked at
         return ENODEV
     return migrate.sys_move_pages(k, mm, address, node, True)
 
@@ -439,7 +440,8 @@ OPERATIONS: dict[str, Operation] = {
             (SLOT, SLOT),
             "mremap(2) of a slot to another, MREMAP_FIXED",
             "mm/mremap.c move_vma()",
-            "0; -22 EINVAL: the same slot; -14 EFAULT: not within one vma",
+            "0; -22 EINVAL: the same slot, or huge pages of a pool; -14 EFAULT: not within one "
+            "vma; -12 ENOMEM: no memory to take KSM pages apart",
             op_mremap,
         ),
         Operation(
@@ -623,7 +625,7 @@ OPERATIONS: dict[str, Operation] = {
             (SLOT,),
             "madvise(MADV_UNMERGEABLE) of a slot: what was merged is copied again",
             "mm/ksm.c ksm_madvise()",
-            "0; -12 ENOMEM: part is not mapped, or no memory",
+            "0; -12 ENOMEM: part is not mapped; -11 EAGAIN: no memory",
             op_unmergeable,
         ),
         Operation(

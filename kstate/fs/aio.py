@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from kstate.flags import EAGAIN, EINVAL, VM_READ, VM_SHARED, VM_WRITE, PG_writeback
+from kstate.flags import EAGAIN, EINVAL, VM_READ, VM_SHARED, VM_SPECIAL, VM_WRITE, PG_writeback
 from kstate.machine import (
     down_write,
+    mutex_lock,
     mutex_trylock,
     mutex_unlock,
     spin_lock,
@@ -25,7 +26,8 @@ def io_setup(k: Kernel, mm: MmStruct, start: int, pages_count: int) -> int:
     """io_setup(2): make a ring, and map it.
 
     Source:   fs/aio.c ioctx_alloc(), aio_setup_ring(), aio_private_file(), v4.3.
-    Context:  process context; takes mmap_sem for write.
+    Context:  process context; takes ring_lock, which keeps page migration from the ring until it is
+              complete, and mmap_sem for write.
     Args:     start: page number; where the kernel would choose one.
     Returns:  0; -EAGAIN: there is a ring already (one for all processes here); -ENOMEM.
     Left out: I/O requests: the ring is written to by its owner only.
@@ -34,19 +36,21 @@ def io_setup(k: Kernel, mm: MmStruct, start: int, pages_count: int) -> int:
         return EAGAIN
     mapping = k.files[RING] = AddressSpace(k.machine, RING, "aio", i_size=pages_count)
     ring = mapping.ring = KioCtx(mm)
+    mutex_lock(ring.ring_lock)
     for index in range(pages_count):
         error, page = filemap.pagecache_get_page(k, mapping, index)
         if page is None:
             aio_free_ring(k, mapping)
+            mutex_unlock(ring.ring_lock)
             return error
         ring.pages.append(page)
         SetPageUptodate(page)
         unlock_page(page)
     down_write(mm.mmap_sem)
-    ret = mmap.mmap_region(
-        k, mm, start, start + pages_count, VM_READ | VM_WRITE | VM_SHARED, mapping, 0
-    )
+    vm_flags = VM_READ | VM_WRITE | VM_SHARED | VM_SPECIAL  # VM_DONTEXPAND, of aio_ring_mmap()
+    ret = mmap.mmap_region(k, mm, start, start + pages_count, vm_flags, mapping, 0)
     up_write(mm.mmap_sem)
+    mutex_unlock(ring.ring_lock)
     return ret
 
 

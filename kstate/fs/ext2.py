@@ -16,19 +16,31 @@ from kstate.structs import AddressSpace, Kernel, Page, test_clear_buffer_dirty
 def ext2_setsize(k: Kernel, mapping: AddressSpace, pages: int) -> None:
     """ftruncate(2) of a disk file.
 
-    Source:   fs/ext2/inode.c ext2_setsize(), v4.3.
+    Source:   fs/ext2/inode.c ext2_setattr(), ext2_setsize(), v4.3.
     Context:  takes i_mutex.
     Args:     pages: the new size.
     Left out: blocks on the disk; a shorter file's are gone, as holes.
     """
     mutex_lock(mapping.i_mutex)
-    truncate.truncate_setsize(k, mapping, pages)
-    for index in [index for index in mapping.backing if index >= pages]:
-        del mapping.backing[index]
+    if mapping.i_size != pages:
+        truncate.truncate_setsize(k, mapping, pages)
+        for index in [index for index in mapping.backing if index >= pages]:
+            del mapping.backing[index]
     mutex_unlock(mapping.i_mutex)
 
 
-def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
+def ext2_writepages(k: Kernel, mapping: AddressSpace, *, sync: bool) -> None:
+    """Write every dirty page of a file to the disk.
+
+    Source:   fs/ext2/inode.c ext2_writepages(), fs/mpage.c mpage_writepages(), v4.3.
+    Args:     sync: as write_cache_pages.
+    """
+    page_writeback.write_cache_pages(
+        k, mapping, lambda page: __mpage_writepage(k, mapping, page, sync), sync=sync
+    )
+
+
+def __mpage_writepage(k: Kernel, mapping: AddressSpace, page: Page, sync: bool) -> None:
     """Write one page to the disk; it comes back unlocked.
 
     Source:   fs/mpage.c __mpage_writepage(), clean_buffers(), mpage_end_io(), v4.3.
@@ -37,7 +49,7 @@ def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     """
     if page.buffers is not None and not test_clear_buffer_dirty(page.buffers):
         # A dirty page with clean buffers confuses it: let the buffers say what is to be written.
-        buffer.block_write_full_page(k, mapping, page, sync=True)
+        buffer.block_write_full_page(k, mapping, page, sync=sync)
         return
     index = page.index
     page_writeback.set_page_writeback(k, page)
@@ -45,15 +57,3 @@ def ext2_writepage(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     look(page, "content")
     mapping.backing[index] = page._token
     page_writeback.end_page_writeback(k, page)
-
-
-def ext2_fsync(k: Kernel, mapping: AddressSpace) -> int:
-    """fsync(2).
-
-    Source:   fs/ext2/file.c ext2_fsync(), mm/filemap.c filemap_write_and_wait_range(), v4.3.
-    Context:  sleeps.                          Returns: 0.
-    Left out: metadata.
-    """
-    page_writeback.write_cache_pages(k, mapping, ext2_writepage)
-    page_writeback.filemap_fdatawait(k, mapping)
-    return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from kstate.flags import (
     EINVAL,
     ENOMEM,
+    VM_FAULT_LOCKED,
+    VM_FAULT_NOPAGE,
     PG_active,
     PG_locked,
     PG_lru,
@@ -24,7 +26,7 @@ from kstate.pageflags import (
     unlock_page,
     wait_on_page_writeback,
 )
-from kstate.structs import AddressSpace, Kernel, Page
+from kstate.structs import AddressSpace, Kernel, Page, VmAreaStruct
 
 FUSE_PAGE_FLAGS = PG_locked | PG_referenced | PG_uptodate | PG_lru | PG_active | PG_reclaim
 
@@ -77,11 +79,51 @@ def fuse_writepage_locked(k: Kernel, mapping: AddressSpace, page: Page) -> None:
     page_writeback.end_page_writeback(k, page)
 
 
-def fuse_fsync(k: Kernel, mapping: AddressSpace) -> int:
-    """fsync(2). Source: fs/fuse/file.c fuse_fsync_common(), v4.3. Returns: 0."""
-    page_writeback.write_cache_pages(k, mapping, fuse_writepage)
-    page_writeback.filemap_fdatawait(k, mapping)
-    return 0
+def fuse_writepages(k: Kernel, mapping: AddressSpace, *, sync: bool) -> None:
+    """Write every dirty page of a file to the server, in one request: they are under writeback,
+    and not locked any more, until the last of them has been copied.
+
+    Source:   fs/fuse/file.c fuse_writepages(), fuse_writepages_fill(), fuse_writepages_send(),
+              v4.3.
+    Args:     sync: as write_cache_pages.
+    """
+    orig_pages: list[Page] = []
+
+    def fill(page: Page) -> None:
+        index = page.index
+        page_writeback.set_page_writeback(k, page)
+        look(page, "content")
+        mapping.backing[index] = page._token
+        orig_pages.append(page)
+        unlock_page(page)
+
+    page_writeback.write_cache_pages(k, mapping, fill, sync=sync)
+    for page in orig_pages:
+        page_writeback.end_page_writeback(k, page)
+
+
+def fuse_page_mkwrite(k: Kernel, vma: VmAreaStruct, page: Page) -> int:
+    """A shared mapping is about to be written through; the fault itself marks the page dirty.
+
+    Source:   fs/fuse/file.c fuse_page_mkwrite(), v4.3.
+    Context:  page not locked; comes back locked with VM_FAULT_LOCKED.
+    Returns:  VM_FAULT_NOPAGE where the page has left the file meanwhile.
+    """
+    lock_page(page)
+    if page.mapping is not vma.vm_file:
+        unlock_page(page)
+        return VM_FAULT_NOPAGE
+    return VM_FAULT_LOCKED
+
+
+def fuse_vma_close(k: Kernel, vma: VmAreaStruct) -> None:
+    """A mapping goes: what was written through it is written to the server. A vma that has a close
+    merges with no other.
+
+    Source:   fs/fuse/file.c fuse_vma_close(), v4.3.
+    """
+    assert vma.vm_file is not None
+    page_writeback.filemap_write_and_wait(k, vma.vm_file)
 
 
 def fuse_splice_read(k: Kernel, mapping: AddressSpace, source: AddressSpace, index: int) -> int:

@@ -29,11 +29,15 @@ def notify_change(k: Kernel, mapping: AddressSpace, pages: int) -> None:
 
 
 def vfs_fsync(k: Kernel, mapping: AddressSpace) -> int:
-    """fsync(2). Source: fs/sync.c vfs_fsync(); fs/libfs.c noop_fsync(), v4.3. Returns: 0."""
-    if mapping.fs == "ext2":
-        return ext2.ext2_fsync(k, mapping)
-    if mapping.fs == "fuse":
-        return fuse.fuse_fsync(k, mapping)
+    """fsync(2).
+
+    Source:   fs/sync.c vfs_fsync(); fs/libfs.c generic_file_fsync() for ext2, noop_fsync();
+              fs/fuse/file.c fuse_fsync_common(), v4.3.
+    Context:  sleeps.                          Returns: 0.
+    Left out: metadata.
+    """
+    if mapping.accounts_dirty:
+        page_writeback.filemap_write_and_wait(k, mapping)
     return 0
 
 

@@ -41,15 +41,15 @@ def dup_mmap(k: Kernel, mm: MmStruct, oldmm: MmStruct) -> None:
 def do_fork(k: Kernel, mm: MmStruct, name: str) -> int:
     """fork(2): process `name` begins anew as a copy of this one.
 
-    Source:   kernel/fork.c copy_mm(), dup_mm(), v4.3.
-    Context:  process context.
+    Source:   kernel/fork.c copy_mm(), dup_mm(); kernel/cgroup.c cgroup_post_fork(), v4.3.
+    Context:  process context. Only at the end is the child in the group its parent is in then.
     Returns:  0; -EAGAIN: there is a process of that name that has begun its work.
     """
     child = MmStruct(k.machine, name)
-    child._memcg = mm.memcg
     if not take_process(k, child):
         return EAGAIN
     dup_mmap(k, child, mm)
+    child._memcg = mm.memcg
     finish_fork(child)
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kstate.flags import MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
+from kstate.flags import ENOMEM, MIGRATE_SYNC, NR_ISOLATED_ANON, NR_ISOLATED_FILE
 from kstate.machine import (
     look,
     spin_lock_irq,
@@ -40,12 +40,11 @@ def compact_zone(k: Kernel, zone: Zone) -> int:
     Left out: page blocks, orders, skip hints, contention, deferral.
     """
     swap.lru_add_drain_all(k)
-    cc = CompactControl(zone, 0)
+    cc = CompactControl(zone, -1)
     migrated = 0
-    look(zone, "free_list")
-    for pfn in sorted(pfn for pfn, page in k.pages.items() if page.zone is zone):
-        cc.migrate_pfn = pfn
-        pages = isolate_migratepages(k, cc, k.pages[pfn])
+    while (page := next_page(k, cc)) is not None:
+        cc.migrate_pfn = page.pfn
+        pages = isolate_migratepages(k, cc, page)
         if not pages:
             continue
         failed, _ = migrate.migrate_pages(
@@ -58,8 +57,19 @@ def compact_zone(k: Kernel, zone: Zone) -> int:
         migrated += not failed
         if failed:
             migrate.putback_movable_pages(k, pages)
+        if failed == ENOMEM:
+            break  # the scanners have met
     release_freepages(k, cc)
     return migrated
+
+
+def next_page(k: Kernel, cc: CompactControl) -> Page | None:
+    """The next page of the zone, by number; what was never handed out is free. No step.
+
+    Source:   mm/compaction.c isolate_migratepages(), v4.3."""
+    look(cc.zone, "free_list")
+    pfns = (pfn for pfn, page in k.pages.items() if page.zone is cc.zone and pfn > cc.migrate_pfn)
+    return k.pages.get(min(pfns, default=-1))
 
 
 def isolate_migratepages(k: Kernel, cc: CompactControl, page: Page) -> list[Page]:

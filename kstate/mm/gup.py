@@ -27,20 +27,33 @@ from kstate.machine import down_read, spin_lock, spin_unlock, up_read
 from kstate.mm import hugetlb, memory, migrate, mlock, mmap, page_writeback, swap
 from kstate.mm.debug import VM_BUG_ON
 from kstate.pageflags import PageDirty, get_page, trylock_page, unlock_page
-from kstate.structs import MIGRATION, NONE, PRESENT, Kernel, MmStruct, Page, VmAreaStruct
+from kstate.structs import (
+    MIGRATION,
+    NONE,
+    PRESENT,
+    Kernel,
+    MmStruct,
+    Page,
+    VmAreaStruct,
+    pte_mkdirty,
+    pte_same,
+    pte_with,
+    set_pte_at,
+)
 
 
 def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> Page | int | None:
     """The page mapped at an address.
 
-    Source:   mm/gup.c follow_page_mask(), follow_page_pte(), no_page_table(), v4.3.
+    Source:   mm/gup.c follow_page_mask(), follow_page_pte(), no_page_table();
+              mm/huge_memory.c follow_trans_huge_pmd(), v4.3.
     Context:  mmap_sem held, or nobody else left to change the vmas; takes the ptl.
     Args:     flags: FOLL_GET takes a reference; FOLL_TOUCH marks it accessed; FOLL_POPULATE
               marks it Mlocked in a VM_LOCKED vma, if its page lock can be had at once;
               FOLL_MIGRATION waits for a migration to end.
     Returns:  None: not present, a migration entry, or not writable with FOLL_WRITE. An errno:
               FOLL_DUMP met the zero page, or nothing at all in an anonymous vma.
-    Left out: transparent huge pages, NUMA hinting. In v4.4 FOLL_MLOCK is a flag of its own;
+    Left out: NUMA hinting. In v4.4 FOLL_MLOCK is a flag of its own;
               populate always passes both.
     """
     if vma.hugetlb:
@@ -64,7 +77,11 @@ def follow_page_mask(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> 
         return EFAULT if flags & FOLL_DUMP else 0
     if flags & FOLL_GET:
         get_page(page)
-    if flags & FOLL_TOUCH:
+    if flags & FOLL_TOUCH and page.nr_pages > 1:
+        touched = pte_mkdirty(pte_with(value, young=True))  # dirty means nothing in a pmd
+        if not pte_same(value, touched):
+            set_pte_at(pte, touched)
+    elif flags & FOLL_TOUCH:
         if flags & FOLL_WRITE and not value.dirty and not PageDirty(page):
             page_writeback.set_page_dirty(k, page)
         swap.mark_page_accessed(k, page)

@@ -28,6 +28,7 @@ from kstate.machine import (
     spin_lock_irq,
     spin_unlock,
     spin_unlock_irq,
+    touch,
     up_read,
     up_write,
 )
@@ -89,14 +90,14 @@ def do_huge_pmd_anonymous_page(
     rmap.anon_vma_prepare(vma)
     page = alloc_hugepage(k, 0)
     if page is None:
-        return memory.do_anonymous_page(k, vma, address, pte, flags)
+        return _fall_back(k, vma, address, pte, flags)
     error, memcg = memcontrol.mem_cgroup_try_charge(k, page, vma.vm_mm)
     if error:
         swap.put_page(k, page)
-        return memory.do_anonymous_page(k, vma, address, pte, flags)
+        return _fall_back(k, vma, address, pte, flags)
     SetPageUptodate(page)
     spin_lock(pte.lock)
-    if pte.value.kind != NONE:
+    if pte.value.kind != NONE or pte.has_table:
         spin_unlock(pte.lock)
         memcontrol.mem_cgroup_cancel_charge(memcg)
         swap.put_page(k, page)
@@ -112,6 +113,17 @@ def do_huge_pmd_anonymous_page(
     return 0
 
 
+def _fall_back(k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flags: int) -> int:
+    """A page table takes the pmd's place, for good, and a small page is mapped.
+
+    Source:   mm/memory.c __handle_mm_fault(), v4.3."""
+    touch(pte, "pte")
+    if pte._value.kind == PRESENT and pte._value.page is not None and pte._value.page.nr_pages > 1:
+        return 0  # somebody else's huge page was faster
+    pte.has_table = True
+    return memory.do_anonymous_page(k, vma, address, pte, flags)
+
+
 def huge_pmd_fault(
     k: Kernel, vma: VmAreaStruct, address: int, pte: Pte, flags: int, orig: PteVal
 ) -> int:
@@ -124,8 +136,9 @@ def huge_pmd_fault(
         return do_huge_pmd_wp_page(k, vma, address, pte, orig)
     spin_lock(pte.lock)
     if pte_same(pte.value, orig):
+        # x86's pmdp_set_access_flags() stores for a write only.
         changed = pte_with(orig, young=True)
-        if not pte_same(orig, changed):
+        if flags & FAULT_FLAG_WRITE and not pte_same(orig, changed):
             set_pte_at(pte, changed)
     spin_unlock(pte.lock)
     return 0
@@ -274,6 +287,9 @@ def split_huge_page(k: Kernel, page: Page) -> int:
         for pte in mapped:
             pte.mm.rss[MM_ANONPAGES] -= tails
         spin_unlock_irq(zone.lru_lock)
+        for pte in mapped:
+            set_pte_at(pte, pte_mkdirty(pte._value))  # as every pte of the page table is made
+            pte.has_table = True
         for lock in reversed(dict.fromkeys(pte.lock for pte in mapped)):
             spin_unlock(lock)
     up_write(anon_vma.rwsem)

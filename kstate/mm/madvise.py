@@ -105,7 +105,7 @@ def madvise_willneed(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
             page = swap_state.read_swap_cache_async(k, slot) if slot else None
             if page is not None:
                 swap.put_page(k, page)
-        if vma.vm_file is not None and vma.vm_file.shmem:
+        if not vma.hugetlb and (vma.vm_file is None or vma.vm_file.shmem):
             swap.lru_add_drain(k)
     up_read(mm.mmap_sem)
     return 0 if done == end else ENOMEM

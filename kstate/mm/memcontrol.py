@@ -382,6 +382,8 @@ def mem_cgroup_move_charge(k: Kernel, mm: MmStruct, old: MemCgroup, new: MemCgro
     synchronize_rcu(k.machine)
     down_read(mm.mmap_sem)
     for vma in mm.vmas:
+        if vma.hugetlb:
+            continue  # a walk without a hugetlb_entry passes it over
         spin_lock(mm.page_table_lock)
         for address in range(vma.vm_start, vma.vm_end):
             pte = memory.pte_offset(mm, address)

@@ -21,6 +21,7 @@ from kstate.flags import (
     VM_SOFTDIRTY,
     VM_WRITE,
 )
+from kstate.fs import fuse
 from kstate.machine import (
     down_read,
     down_write,
@@ -111,7 +112,7 @@ def handle_mm_fault(k: Kernel, vma: VmAreaStruct, address: int, flags: int) -> i
     entry = pte.value
     if entry.kind == NONE:
         if vma.vm_file is None:
-            if vma._vm_flags & VM_HUGEPAGE:
+            if vma._vm_flags & VM_HUGEPAGE and not pte.has_table:
                 return huge_memory.do_huge_pmd_anonymous_page(k, vma, address, pte, flags)
             return do_anonymous_page(k, vma, address, pte, flags)
         return do_fault(k, vma, address, pte, flags, entry)
@@ -306,7 +307,7 @@ def do_shared_fault(
 ) -> int:
     """Write fault on a shared file mapping.
 
-    Source:   mm/memory.c do_shared_fault(), do_page_mkwrite(), v4.3.
+    Source:   mm/memory.c do_shared_fault(), v4.3.
     Context:  mmap_sem held for read; takes the ptl.
     Left out: throttling of dirtiers, file times.
     """
@@ -316,7 +317,7 @@ def do_shared_fault(
     assert vma.vm_file is not None
     if not vma.vm_file.shmem:
         unlock_page(page)
-        made = filemap.filemap_page_mkwrite(k, vma, page)
+        made = do_page_mkwrite(k, vma, page)
         if not made & VM_FAULT_LOCKED:
             swap.put_page(k, page)
             return made
@@ -331,6 +332,18 @@ def do_shared_fault(
     page_writeback.set_page_dirty(k, page)
     unlock_page(page)
     return ret
+
+
+def do_page_mkwrite(k: Kernel, vma: VmAreaStruct, page: Page) -> int:
+    """Tell a file that a page of it is about to be written to, through a shared mapping.
+
+    Source:   mm/memory.c do_page_mkwrite(), v4.3.
+    Context:  page not locked; comes back locked with VM_FAULT_LOCKED.
+    """
+    assert vma.vm_file is not None
+    if vma.vm_file.fs == "fuse":
+        return fuse.fuse_page_mkwrite(k, vma, page)
+    return filemap.filemap_page_mkwrite(k, vma, page)
 
 
 def do_set_pte(
@@ -501,7 +514,7 @@ def wp_page_shared(k: Kernel, vma: VmAreaStruct, pte: Pte, orig: PteVal, page: P
         lock_page(page)
     else:
         spin_unlock(pte.lock)
-        made = filemap.filemap_page_mkwrite(k, vma, page)
+        made = do_page_mkwrite(k, vma, page)
         if not made & VM_FAULT_LOCKED:
             swap.put_page(k, page)
             return made
@@ -614,6 +627,8 @@ def copy_one_pte(k: Kernel, child: VmAreaStruct, parent: VmAreaStruct, address: 
     src, dst = parent.vm_mm, child.vm_mm
     pte = pte_offset(src, address)
     value = pte.value
+    if pte.has_table:
+        pte_offset(dst, address).has_table = True
     if value.kind == NONE:
         return True
     cow = parent.vm_flags & VM_SHARED == 0
@@ -680,30 +695,33 @@ def zap_page_range(
     Source:   mm/memory.c zap_page_range(), v4.3.             Args: as unmap_page_range.
     """
     swap.lru_add_drain(k)
-    gathered = unmap_page_range(k, vma, start, end, check_mapping)
+    gathered: list[Page] = []
+    unmap_page_range(k, gathered, vma, start, end, check_mapping)
     tlb_finish_mmu(k, gathered)
 
 
 def unmap_page_range(
     k: Kernel,
+    gathered: list[Page],
     vma: VmAreaStruct,
     start: int,
     end: int,
     check_mapping: AddressSpace | None = None,
-) -> list[Page]:
+) -> None:
     """Take away every mapping in a range of one vma.
 
     Source:   mm/memory.c unmap_page_range(), zap_pte_range(), v4.3.
     Context:  takes the ptl once for the range; the page lock is not needed.
-    Args:     start, end: page numbers. check_mapping: only pages of this file, and nothing that is
+    Args:     gathered: the mmu_gather: pages whose references are to be dropped once the TLB is
+              flushed. That is done here where a page of a file was dirty, for all that are in it.
+              start, end: page numbers. check_mapping: only pages of this file, and nothing that is
               not present (zap_details).
-    Returns:  the gathered pages: their references are to be dropped once the TLB is flushed.
     Bugs:     BUG: a migration entry whose page is not locked. Reports Bad page map.
     """
     if vma.hugetlb:
-        return hugetlb.__unmap_hugepage_range(k, vma, start, end)
+        gathered += hugetlb.__unmap_hugepage_range(k, vma, start, end)
+        return
     mm = vma.vm_mm
-    gathered: list[Page] = []
     force_flush = False
     spin_lock(mm.page_table_lock)
     for address in range(start, end):
@@ -751,8 +769,7 @@ def unmap_page_range(
     if force_flush:
         # A page that was dirty in a pte is not to be cleaned before the TLB is flushed.
         tlb_finish_mmu(k, gathered)
-        return []
-    return gathered
+        gathered.clear()
 
 
 def tlb_finish_mmu(k: Kernel, gathered: list[Page]) -> None:

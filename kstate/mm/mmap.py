@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kstate.flags import VM_LOCKED, VM_SOFTDIRTY
+from kstate.fs import fuse
 from kstate.machine import down_write, up_write
 from kstate.mm import memory, mlock, rmap, swap
 from kstate.patches import FIX_VMA_MERGE_FLAGS
-from kstate.structs import AddressSpace, AnonVma, Kernel, MmStruct, VmAreaStruct
+from kstate.structs import AddressSpace, AnonVma, Kernel, MmStruct, Page, VmAreaStruct
 
 
 def find_vma(mm: MmStruct, address: int) -> VmAreaStruct | None:
@@ -177,7 +178,10 @@ def _one_anon_vma(one: AnonVma | None, other: AnonVma | None) -> bool:
 
 def _can_merge(other: VmAreaStruct, vma: VmAreaStruct, newflags: int, adjacent: bool) -> bool:
     """Source: mm/mmap.c is_mergeable_vma(), is_mergeable_anon_vma(), v4.3. One that lacks an
-    anon_vma takes the other's, unless that was cloned from a parent."""
+    anon_vma takes the other's, unless that was cloned from a parent. One with a vm_ops->close, as
+    fuse has it, stays by itself."""
+    if other.vm_file is not None and other.vm_file.fs == "fuse":
+        return False
     mergeable_anon = other.anon_vma is vma.anon_vma or (
         (other.anon_vma is None or vma.anon_vma is None) and len(other.anon_vma_chain) == 1
     )
@@ -242,17 +246,19 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
 
 
 def unmap_region(k: Kernel, vmas: list[VmAreaStruct]) -> None:
-    """Unmap the pages of vmas, then forget the vmas, then release the pages.
+    """Unmap the pages of vmas, then forget the vmas, then release the pages, then close the vmas.
 
-    Source:   mm/mmap.c unmap_region(), free_pgtables(), unlink_file_vma(), v4.3.
+    Source:   mm/mmap.c unmap_region(), free_pgtables(), unlink_file_vma(), remove_vma(), v4.3.
     Context:  takes each ptl, and after it the rmap locks for write: a walk that has begun delays
               the release, not the unmapping.
     """
     swap.lru_add_drain(k)
-    gathered = []
+    gathered: list[Page] = []
     for vma in vmas:
-        gathered += memory.unmap_page_range(k, vma, vma.vm_start, vma.vm_end)
+        memory.unmap_page_range(k, gathered, vma, vma.vm_start, vma.vm_end)
     for vma in vmas:
+        for address in range(vma.vm_start, vma.vm_end):
+            memory.pte_offset(vma.vm_mm, address).has_table = False
         rmap.unlink_anon_vmas(vma)
         mapping = vma.vm_file
         if mapping is not None:
@@ -261,6 +267,8 @@ def unmap_region(k: Kernel, vmas: list[VmAreaStruct]) -> None:
             up_write(mapping.i_mmap_rwsem)
     memory.tlb_finish_mmu(k, gathered)
     for vma in vmas:
+        if vma.vm_file is not None and vma.vm_file.fs == "fuse":
+            fuse.fuse_vma_close(k, vma)
         k.machine.note("vma-freed", vma)
 
 

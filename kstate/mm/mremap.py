@@ -80,9 +80,11 @@ def move_ptes(mm: MmStruct, old: int, new: int, pages: int) -> None:
     """
     spin_lock(mm.page_table_lock)
     for offset in range(pages):
-        pte = memory.pte_offset(mm, old + offset)
+        pte, target = memory.pte_offset(mm, old + offset), memory.pte_offset(mm, new + offset)
+        if pte.has_table:
+            target.has_table = True
         if pte.value.kind == NONE:
             continue
         value = ptep_get_and_clear(pte)
-        set_pte_at(memory.pte_offset(mm, new + offset), pte_with(value, soft_dirty=True))
+        set_pte_at(target, pte_with(value, soft_dirty=True))
     spin_unlock(mm.page_table_lock)

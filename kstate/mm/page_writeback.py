@@ -18,6 +18,7 @@ from kstate.flags import (
     PG_uptodate,
     PG_writeback,
 )
+from kstate.fs import ext2, fuse
 from kstate.machine import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from kstate.mm import filemap, memcontrol, rmap, swap, util
 from kstate.mm.debug import BUG_ON
@@ -28,7 +29,6 @@ from kstate.pageflags import (
     PageReclaim,
     PageWriteback,
     TestClearPageDirty,
-    TestClearPageReclaim,
     TestClearPageWriteback,
     TestSetPageDirty,
     TestSetPageWriteback,
@@ -279,7 +279,8 @@ def end_page_writeback(k: Kernel, page: Page) -> None:
               test_clear_page_writeback(), v4.3.
     Context:  any; takes tree_lock.            Bugs: BUG: not under writeback.
     """
-    if PageReclaim(page) and TestClearPageReclaim(page):
+    if PageReclaim(page):
+        ClearPageReclaim(page)
         swap.rotate_reclaimable_page(k, page)
     mapping = util.page_mapping(k, page)
     memcg = memcontrol.mem_cgroup_begin_page_stat(page)
@@ -300,13 +301,14 @@ def end_page_writeback(k: Kernel, page: Page) -> None:
 
 
 def write_cache_pages(
-    k: Kernel, mapping: AddressSpace, writepage: Callable[[Kernel, AddressSpace, Page], None]
+    k: Kernel, mapping: AddressSpace, writepage: Callable[[Page], None], *, sync: bool
 ) -> None:
-    """Write every dirty page of a file, and wait for those under I/O already.
+    """Write every dirty page of a file.
 
-    Source:   mm/page-writeback.c write_cache_pages(), v4.3, for WB_SYNC_ALL.
+    Source:   mm/page-writeback.c write_cache_pages(), v4.3.
     Context:  sleeps; locks each page.
-    Args:     writepage: starts the I/O and unlocks the page.
+    Args:     writepage: starts the I/O and unlocks the page. sync: WB_SYNC_ALL: wait for those
+              under I/O already, and write them again; else WB_SYNC_NONE: leave them.
     Bugs:     BUG: under writeback.
     """
     index = 0
@@ -318,6 +320,9 @@ def write_cache_pages(
                 unlock_page(page)
                 continue
             if PageWriteback(page):
+                if not sync:
+                    unlock_page(page)
+                    continue
                 wait_on_page_writeback(page)
             BUG_ON(
                 peek(page, PG_writeback) != 0,
@@ -325,11 +330,32 @@ def write_cache_pages(
                 "PageWriteback(page)",
             )
             if clear_page_dirty_for_io(k, page):
-                writepage(k, mapping, page)
+                writepage(page)
             else:
                 unlock_page(page)
         swap.pagevec_release(k, found)
         index = found[-1][0] + 1
+
+
+def do_writepages(k: Kernel, mapping: AddressSpace, *, sync: bool) -> None:
+    """Write the dirty pages of a file that is on a disk, or at a server.
+
+    Source:   mm/page-writeback.c do_writepages(), v4.3.      Args: as write_cache_pages.
+    """
+    if mapping.fs == "ext2":
+        ext2.ext2_writepages(k, mapping, sync=sync)
+    elif mapping.fs == "fuse":
+        fuse.fuse_writepages(k, mapping, sync=sync)
+
+
+def filemap_write_and_wait(k: Kernel, mapping: AddressSpace) -> None:
+    """Write a file's dirty pages, and wait until all is written.
+
+    Source:   mm/filemap.c filemap_write_and_wait(), v4.3.    Context: sleeps.
+    """
+    if mapping.nrpages:
+        do_writepages(k, mapping, sync=True)
+        filemap_fdatawait(k, mapping)
 
 
 def filemap_fdatawait(k: Kernel, mapping: AddressSpace) -> None:

@@ -336,19 +336,15 @@ def _swap_in(
     if 0 <= limit < page.zone.node:
         new = shmem_replace_page(k, page, limit)
         if new is None:
-            unlock_page(page)
-            swap.put_page(k, page)
-            return ENOMEM, read, None
+            return _failed(k, mapping, index, slot, page, ENOMEM), read, None
         page = new
     error, memcg = memcontrol.mem_cgroup_try_charge(k, page, memcontrol.current_mm(k))
     if not error and not shmem_add_to_page_cache(mapping, page, index, slot):
         memcontrol.mem_cgroup_cancel_charge(memcg)
         swap_state.delete_from_swap_cache(k, page)
-        error = EEXIST
+        error = ENOENT
     if error:
-        unlock_page(page)
-        swap.put_page(k, page)
-        return error, read, None
+        return _failed(k, mapping, index, slot, page, error), read, None
     memcontrol.mem_cgroup_commit_charge(page, memcg, lrucare=True)
     if write:
         swap.mark_page_accessed(k, page)
@@ -356,6 +352,15 @@ def _swap_in(
     page_writeback.set_page_dirty(k, page)
     swapfile.swap_free(k, slot)
     return 0, read, page
+
+
+def _failed(k: Kernel, mapping: AddressSpace, index: int, slot: int, page: Page, error: int) -> int:
+    """Give the page back. -EEXIST, try again, where the file has let go of the slot meanwhile."""
+    if radix_tree_lookup(mapping, index) != slot:
+        error = EEXIST
+    unlock_page(page)
+    swap.put_page(k, page)
+    return error
 
 
 def shmem_replace_page(k: Kernel, oldpage: Page, limit: int) -> Page | None:

@@ -70,7 +70,7 @@ from kstate.structs import (
     list_move_tail,
     pagevec_add,
     pagevec_count,
-    pagevec_take,
+    pagevec_reinit,
 )
 
 
@@ -149,7 +149,8 @@ def lru_cache_add(k: Kernel, page: Page) -> None:
     pvec = k.lru_add_pvecs[k.machine.current.cpu]
     get_page(page)
     if len(pvec.pages) == PAGEVEC_SIZE:
-        __pagevec_lru_add(k, pagevec_take(pvec))
+        __pagevec_lru_add(k, pvec.pages)
+        pagevec_reinit(pvec)
     pagevec_add(pvec, page)
     preempt_enable(k.machine)
 
@@ -179,8 +180,8 @@ def __pagevec_lru_add_fn(page: Page, zone: Zone) -> None:
     Bugs:     VM_BUG: already on the LRU.
     """
     VM_BUG_ON_PAGE(peek(page, PG_lru) != 0, "vm-bug-pagevec-lru-add", "PageLRU(page)")
-    SetPageLRU(page)
     lru = page_lru(page)
+    SetPageLRU(page)
     add_page_to_lru_list(page, zone, lru)
     active = peek(page, PG_active) != 0
     file = peek(page, PG_swapbacked) == 0
@@ -299,7 +300,8 @@ def _queue(k: Kernel, pvecs: list[Pagevec], page: Page, move: Callable[[Page, Zo
     pvec = pvecs[k.machine.current.cpu]
     pagevec_add(pvec, page)
     if len(pvec.pages) == PAGEVEC_SIZE:
-        pagevec_lru_move_fn(k, pagevec_take(pvec), move)
+        pagevec_lru_move_fn(k, pvec.pages, move)
+        pagevec_reinit(pvec)
     preempt_enable(k.machine)
 
 
@@ -315,16 +317,16 @@ def lru_add_drain(k: Kernel) -> None:
 
 
 def _lru_add_drain_cpu(k: Kernel, cpu: int) -> None:
-    pvec = k.lru_add_pvecs[cpu]
-    if pagevec_count(pvec):
-        __pagevec_lru_add(k, pagevec_take(pvec))
+    """Context: preemption off on that CPU. To others a pagevec is empty only when all is done."""
     for pvecs, move in (
+        (k.lru_add_pvecs, __pagevec_lru_add_fn),
         (k.lru_rotate_pvecs, pagevec_move_tail_fn),
         (k.lru_deactivate_file_pvecs, lru_deactivate_file_fn),
         (k.activate_page_pvecs, __activate_page),
     ):
         if pagevec_count(pvecs[cpu]):
-            pagevec_lru_move_fn(k, pagevec_take(pvecs[cpu]), move)
+            pagevec_lru_move_fn(k, pvecs[cpu].pages, move)
+            pagevec_reinit(pvecs[cpu])
 
 
 def lru_add_drain_all(k: Kernel) -> None:

@@ -145,32 +145,34 @@ def read_swap_cache_async(k: Kernel, slot: int, limit: int = -1) -> Page | None:
     Returns:  None: no memory, or the slot is free.
     Left out: readahead of the slots around it.
     """
+    new: Page | None = None
     while True:
         page = filemap.find_get_page(k, k.swap.space, slot)
         if page is not None:
-            return page
-        new = page_alloc.alloc_page_upto(k, limit)
+            break
         if new is None:
-            return None
+            new = page_alloc.alloc_page_upto(k, limit)
+            if new is None:
+                break
         error = swapfile.swapcache_prepare(k, slot)
-        if error == EEXIST:
-            swap.put_page(k, new)
-            space = k.swap.space
-            look(k.swap)
-            look(space)
-            if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
-                # Its owner is about to insert it, or has just taken it out.
-                retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))
-            continue
-        if error:
-            swap.put_page(k, new)
-            return None
-        set_page_locked(new)
-        SetPageSwapBacked(new)
-        add_to_swap_cache(k, new, slot)
-        swap.lru_cache_add_inactive(k, new)
-        page_io.swap_readpage(k, new)
-        return new
+        if not error:
+            set_page_locked(new)
+            SetPageSwapBacked(new)
+            add_to_swap_cache(k, new, slot)
+            swap.lru_cache_add_inactive(k, new)
+            page_io.swap_readpage(k, new)
+            return new
+        if error != EEXIST:
+            break
+        space = k.swap.space
+        look(k.swap)
+        look(space)
+        if k.swap._swap_map.get(slot, 0) & SWAP_HAS_CACHE and slot not in space._page_tree:
+            # Its owner is about to insert it, or has just taken it out.
+            retry_when_changed((space, "_tree_version"), (k.swap, "_map_version"))
+    if new is not None:
+        swap.put_page(k, new)
+    return page
 
 
 def swapin_readahead(k: Kernel, slot: int, limit: int = -1) -> Page | None:

@@ -22,7 +22,7 @@ from kstate.flags import (
     PG_lru,
     PG_unevictable,
 )
-from kstate.fs import buffer, ext2, fuse
+from kstate.fs import buffer, fuse
 from kstate.machine import (
     look,
     spin_lock_irq,
@@ -186,11 +186,11 @@ def try_to_free_mem_cgroup_pages(k: Kernel) -> int:
 
 
 def wakeup_flusher_threads(k: Kernel) -> None:
-    """Write back dirty files. Source: fs/fs-writeback.c wakeup_flusher_threads(), v4.3."""
+    """Write back dirty files, waiting for nothing that is being written.
+
+    Source:   fs/fs-writeback.c wakeup_flusher_threads(), wb_start_writeback(), v4.3."""
     for mapping in list(k.files.values()):
-        if mapping.accounts_dirty:
-            writepage = fuse.fuse_writepage if mapping.fs == "fuse" else ext2.ext2_writepage
-            page_writeback.write_cache_pages(k, mapping, writepage)
+        page_writeback.do_writepages(k, mapping, sync=False)
 
 
 def get_scan_count(zone: Zone, priority: int) -> list[int]:
@@ -199,26 +199,32 @@ def get_scan_count(zone: Zone, priority: int) -> list[int]:
     Source:   mm/vmscan.c get_scan_count(), v4.3, for a group, swappiness 60.
     Context:  no locks held; the lengths of the lists are looked at without a lock. No step.
     Args:     priority: 0: scan everything; else only file pages as long as there are enough
-              inactive ones, and else in proportion to what scanning each kind has given.
+              inactive ones, and else in proportion to what scanning each kind has given. Where
+              that comes to nothing at all, once more, with a batch of each short list.
     """
     lrus = (LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE)
     look(zone, "lru")
     touch(zone, "reclaim_stat")
     sizes = [zone.stat[lru] for lru in lrus]
+    fractions, denominator = [1, 1], 1
+    if priority and not inactive_list_is_low(zone, LRU_INACTIVE_FILE):
+        fractions = [0, 1]
+    elif priority:
+        fractions = []
+        for file, prio in enumerate((SWAPPINESS, 200 - SWAPPINESS)):
+            if zone.recent_scanned[file] > sum(sizes[2 * file : 2 * file + 2]) // 4:
+                zone.recent_scanned[file] //= 2
+                zone.recent_rotated[file] //= 2
+            scanned, rotated = zone.recent_scanned[file] + 1, zone.recent_rotated[file] + 1
+            fractions.append(prio * scanned // rotated)
+        denominator = sum(fractions) + 1
     counts = [size >> priority for size in sizes]
-    if not any(counts):
-        counts = [min(size, SWAP_CLUSTER_MAX) for size in sizes]
-    if priority == 0:
-        return counts
-    if not inactive_list_is_low(zone, LRU_INACTIVE_FILE):
-        return [0, 0, *counts[2:]]
-    shares = []
-    for file, prio in enumerate((SWAPPINESS, 200 - SWAPPINESS)):
-        if zone.recent_scanned[file] > sum(sizes[2 * file : 2 * file + 2]) // 4:
-            zone.recent_scanned[file] //= 2
-            zone.recent_rotated[file] //= 2
-        shares.append(prio * (zone.recent_scanned[file] + 1) // (zone.recent_rotated[file] + 1))
-    return [count * shares[at // 2] // (sum(shares) + 1) for at, count in enumerate(counts)]
+    forced = [size >> priority or min(size, SWAP_CLUSTER_MAX) for size in sizes]
+    for scans in (counts, forced):
+        scaled = [scan * fractions[at // 2] // denominator for at, scan in enumerate(scans)]
+        if any(scaled):
+            break
+    return scaled
 
 
 def shrink_lruvec(k: Kernel, zone: Zone, priority: int) -> tuple[int, int]:

@@ -465,7 +465,7 @@ def written_twice(k: Kernel, page: Page) -> None:
     original = page_writeback.PageWriteback
     page_writeback.PageWriteback = lambda page: False
     try:
-        page_writeback.write_cache_pages(k, k.files["f1"], lambda *_: None)
+        page_writeback.write_cache_pages(k, k.files["f1"], lambda page: None, sync=True)
     finally:
         page_writeback.PageWriteback = original
 
@@ -801,7 +801,7 @@ def test_reports_that_are_not_bugs_fire_too() -> None:
         vma = vma_of(k)
         page._mapping, page._refcount = k.files["f0"], 9
         memory.pte_offset(vma.vm_mm, 0)._value = PteVal(1, page)
-        memory.unmap_page_range(k, vma, 0, 1)
+        memory.unmap_page_range(k, [], vma, 0, 1)
 
     machine, _ = in_kernel(mapped_less)
     assert [report.id for report in machine.reports] == ["bad-page-map"]

@@ -7,7 +7,7 @@ import pytest
 from fuzz.explore import EXHAUSTED, explore
 from fuzz.prog import parse
 from fuzz.run import Outcome, run
-from kstate.flags import MM_ANONPAGES, NR_ANON_PAGES, NR_MLOCK
+from kstate.flags import MM_ANONPAGES, NR_ANON_PAGES, NR_MLOCK, PG_lru, PG_referenced
 from kstate.patches import CLEAN
 from kstate.structs import PRESENT, SWAP, Page
 
@@ -144,3 +144,46 @@ def test_a_split_may_fail_by_itself_against_munmap() -> None:
     found = explore(parse(text), "v4.3", preemptions=1, only="pool-leak", stop_at_first=True)
     assert "pool-leak" in found.findings
     assert explore(parse(text), "v4.4", preemptions=1).findings == {}
+
+
+def test_mlock_of_a_huge_page_touches_the_pmd_not_the_page() -> None:
+    outcome = show(
+        "  A write 0.0\n  A drain\n  A mprotect 0 ro\n  A clear_refs\n  A mlock 0.0 +1\n"
+    )
+    assert not page(outcome)._flags & PG_referenced
+    value = outcome.k.processes["A"].ptes[0]._value
+    assert value.young
+    assert value.soft_dirty
+    outcome = show(
+        "  A write 0.0\n  A drain\n  A age node0\n  A mlock 0.0 +1\n  A munlock 0.0 +1\n"
+        "  A drain\ncpu0:\n  A swapout node0\n"
+    )
+    assert outcome.returns[1] == (0,)  # mlock made it young again
+
+
+@pytest.mark.parametrize(
+    "small",
+    ["A write 0.0\n  A mf_look 0.0", "A map 1 thp\n  A write 1.0\n  A write 1.1\n  A write 0.0"],
+)
+def test_below_a_page_table_no_huge_page_comes_back_until_it_is_unmapped(small: str) -> None:
+    def size(*lines: str, name: str = "A") -> int:
+        outcome = show("".join(f"  {line}\n" for line in (small, *lines)))
+        return page(outcome, name).nr_pages
+
+    free = "A unmap 1"
+    assert size() == 1
+    assert size(free, "A dontneed 0", "A write 0.0") == 1
+    assert size(free, "A fork B", "B dontneed 0", "B write 0.0", name="B") == 1
+    assert size(free, "A unmap 0", "A map 0 thp", "A write 0.0") == 512
+
+
+def test_a_split_makes_every_pte_dirty_and_soft_dirty() -> None:
+    outcome = show("  A write 0.0\n  A clear_refs\n  A mf_look 0.0\n")
+    value = outcome.k.processes["A"].ptes[0]._value
+    assert (value.write, value.dirty, value.soft_dirty) == (False, True, True)
+
+
+def test_memory_failure_drains_before_it_waits_for_a_page_that_is_on_no_list() -> None:
+    head = "kfuzz 1\nkernel: {}\nmachine: cpus=2 zones=1 pages=16 pool=0\ninit:\n  A map 0 anon\n"
+    outcome = run(parse(head.format(CLEAN) + "  A write 0.0\n  A mf_look 0.0\n"))
+    assert page(outcome)._flags & PG_lru

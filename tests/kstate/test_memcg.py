@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from programs import clean_run
 
 from fuzz.corpus import races_folder, read_program
 from fuzz.explore import EXHAUSTED, REFUTED, explore
@@ -289,3 +290,22 @@ def test_what_needs_the_charge_set_early_cannot_do_without(spec: str) -> None:
         parse_spec(spec)
     with pytest.raises(SpecError, match="mutant:4-lrucare requires P04"):
         parse_spec("v4.3+mutant:4-lrucare")
+
+
+def test_a_child_is_in_the_group_that_its_parent_is_in_when_fork_ends() -> None:
+    outcome = clean_run(
+        ["A map 0 anon", "A write 0.0", "A drain"],
+        ["A fork C", "C write 0.1"],
+        ["A attach memcg1"],
+        ["cpu0 until mm/memory.py:copy_one_pte load(pte) #1", "cpu1 until blocked"],
+    )
+    assert outcome.k.processes["C"]._memcg is outcome.k.memcgs[1]
+
+
+def test_moving_charges_passes_huge_pages_of_a_pool_over() -> None:
+    outcome = clean_run(
+        ["A map 0 hugetlb_shared", "B map 0 hugetlb_shared", "B write 0.0"], ["A attach memcg1"]
+    )
+    functions = [event.point.function for event in outcome.k.machine.events(0)]
+    assert "mem_cgroup_move_charge" in functions
+    assert "get_mctgt_type" not in functions

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from programs import clean_run
 
 from fuzz.prog import parse
 from fuzz.run import Outcome, run
-from kstate.flags import PG_active, PG_dirty, PG_referenced, PG_uptodate
+from kstate.flags import PG_active, PG_referenced
 from kstate.patches import CLEAN
-from kstate.structs import NONE, Page
+from kstate.structs import Page
 
 MLOCKED = (
     "kfuzz 1\nkernel: {}\nmachine: cpus=2 zones=1 pages=16 pool=0\ninit:\n"
@@ -36,11 +37,8 @@ def test_dropping_caches_leaves_what_is_in_swap() -> None:
     assert [type(entry) for entry in outcome.k.files["f0"]._page_tree.values()] == [int]
 
 
-def after(*lines: str, zones: int = 1) -> Outcome:
-    text = f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=1 zones={zones} pages=16 pool=0\ninit:\n"
-    outcome = run(parse(text + "".join(f"  A {line}\n" for line in lines)))
-    assert outcome.findings == (), outcome.findings
-    return outcome
+def after(*lines: str) -> Outcome:
+    return clean_run([f"A {line}" for line in lines], machine="cpus=1 zones=1 pages=16 pool=0")
 
 
 RECLAIMED = ("pwrite f1 0", "fsync f1", "drain", "shrink node0", "shrink node0")
@@ -48,7 +46,12 @@ RECLAIMED = ("pwrite f1 0", "fsync f1", "drain", "shrink node0", "shrink node0")
 
 @pytest.mark.parametrize(
     ("forgets", "active"),
-    [((), True), (("drop_caches",), False), (("truncate f1 0", "truncate f1 1"), False)],
+    [
+        ((), True),
+        (("drop_caches",), True),  # a file without pages is passed over
+        (("pwrite f1 1", "drop_caches"), False),
+        (("truncate f1 0", "truncate f1 1"), False),
+    ],
 )
 def test_that_a_page_was_reclaimed_is_known_until_its_file_drops_it(
     forgets: tuple[str, ...], active: bool
@@ -76,23 +79,28 @@ def test_a_pwrite_that_meets_a_shadow_makes_an_active_page() -> None:
     assert page._flags & (PG_referenced | PG_active) == PG_referenced | PG_active
 
 
-def test_a_fuse_file_of_another_size_drops_every_page_and_loses_no_write() -> None:
-    written = ("map 0 fuse_shared", "pwrite f3 0", "write 0.0")
-    file = after(*written).k.files["f3"]
-    page = file._page_tree[0]
-    assert isinstance(page, Page)
-    assert page._flags & PG_dirty
-    for size, left in ((1, 1), (0, 0)):
-        k = after(*written, f"truncate f3 {size}").k
-        assert not k.files["f3"]._page_tree
-        assert len(k.files["f3"].backing) == left
-        assert k.processes["A"].ptes[0]._value.kind == NONE
-    assert after(*written, "truncate f3 2").k.files["f3"]._page_tree  # the size it has
+def test_a_tmpfs_page_whose_slot_has_gone_meanwhile_is_looked_up_again() -> None:
+    """The charge fails: what it was charged for is not the file's any more, so nothing failed."""
+    for gone, result in (("B punch f0 0", 0), ("B truncate f0 0", -1007)):
+        outcome = clean_run(
+            ["A map 0 tmpfs_shared", "A write 0.0", "A unmap 0", "A drain", "A age node0",
+             "A swapout node0", "A map 0 tmpfs_shared"],
+            ["A read 0.0"],
+            [gone],
+            ["cpu0 until mm/shmem.py:_swap_in wait_on_page_writeback(flags.writeback) #1",
+             "cpu1 to end"],
+            ["cpu0 try_charge #1"],
+        )  # fmt: skip
+        assert outcome.returns[1] == (result,)
 
 
-def test_fuse_sends_what_pwrite_writes_to_its_server_at_once() -> None:
-    file = after("pwrite f3 0").k.files["f3"]
-    page = file._page_tree[0]
-    assert isinstance(page, Page)
-    assert page._flags & (PG_dirty | PG_uptodate) == PG_uptodate
-    assert file.backing == {0: page._token}
+def test_ftruncate_to_the_size_it_has_leaves_a_disk_file_alone() -> None:
+    outcome = clean_run(
+        ["A map 0 ext2_shared"],
+        ["A read 0.1"],
+        ["B truncate f1 0", "B truncate f1 0"],
+        ["cpu0 until mm/filemap.py:find_get_page rcu_read_lock(rcu) #1",
+         "cpu1 until fs/ext2.py:ext2_setsize mutex_lock(i_mutex) #2",
+         "cpu0 to end"],
+    )  # fmt: skip
+    assert 1 in outcome.k.files["f1"]._page_tree  # beyond the end; nothing takes it away
