@@ -226,7 +226,7 @@ def _print(result: Exploration) -> None:
     found = result
     how = f"{found.schedules} schedules"
     if found.classes is not None:
-        how += f", {found.classes} classes"
+        how += f", {'at most ' if found.cut_short else ''}{found.classes} classes"
     if found.probes:
         how += f", {found.probes} probes"
     if found.redundant:
@@ -278,6 +278,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
         },
         "schedules": result.schedules,
         "classes": result.classes,
+        "classes_exact": None if result.classes is None else not result.cut_short,
         "probes": result.probes,
         "redundant": result.redundant,
         "estimated_share": result.share,

@@ -29,9 +29,10 @@ class Exploration:
 
     verdict: refuted | exhausted | undetermined. preemptions, faults: the bound; preemptions None
     for all schedules. schedules: runs made. classes: of equivalent schedules, where they are told
-    apart. findings: for each id the turns of its witness, the least run that shows it (see
-    fuzz.parts; where the search ended early, the least met); texts: in words; failing: the calls
-    that fail in it. limit_hit: some run ended at the step limit, so nothing can be exhausted.
+    apart; at most so many where a run was cut_short (see fuzz.subject). findings: for each id the
+    turns of its witness, the least run that shows it (see fuzz.parts; where the search ended early,
+    the least met); texts: in words; failing: the calls that fail in it. limit_hit: some run ended
+    at the step limit, so nothing can be exhausted.
     share: where a search of all schedules ended early, an estimate of the part of them it has
     covered (Knuth's, over the tree); spread: the quartiles of what it is by single parts of the
     search. probes: runs of the reduced search that only looked whether a task
@@ -48,6 +49,7 @@ class Exploration:
     schedules: int = 0
     findings: dict[str, tuple[TurnSpec, ...]] = field(default_factory=dict)
     limit_hit: bool = False
+    cut_short: bool = False
     seconds: float = 0.0
     texts: dict[str, str] = field(default_factory=dict)
     failing: dict[str, Faults] = field(default_factory=dict)
@@ -273,6 +275,7 @@ class _Explorer:
         result, total = self.result, self.total
         result.schedules = total.schedules + so_far.schedules
         result.limit_hit = total.limit_hit or so_far.limit_hit
+        result.cut_short = total.cut_short or so_far.cut_short
         result.probes = total.probes + so_far.probes
         result.redundant = total.redundant + so_far.redundant
         if result.preemptions is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fuzz.dpor.events import READER, Role, over, role, role_of
+from fuzz.dpor.events import READER, Role, role, role_of
 from fuzz.subject import Ran
 from kstate.machine import Machine, Point, Switch, Task, decode
 
@@ -20,11 +20,13 @@ _LENDING = frozenset({"borrow_cpu", "return_cpu"})
 
 @dataclass
 class Waiting:
-    """What a task that is not running would do next. unforeseen: it waits for more than that."""
+    """What a task that is not running would do next. unforeseen: it waits for more than that.
+    lender: whose CPU it waits for, or works on, else -1: any step of that one may matter."""
 
     task: int
     accesses: list[Access]
     unforeseen: bool
+    lender: int = -1
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Away:
             for task, footprint in enumerate(self.of):
                 if task != one.task:
                     footprint.add(one.accesses)
-                    if one.unforeseen:
+                    if one.unforeseen or one.lender == task:
                         footprint.everything = True
 
     def merge(self, other: Away) -> None:
@@ -137,10 +139,8 @@ def steps_from(ran: Ran, first: int) -> list[Step]:
                 _, thing, word, store = looks[seen]
                 step.accesses.append((thing.id, role(word, store)))
                 seen += 1
-            if point.primitive.name in _LENDING:
-                lender = machine.objects[event.operand]
-                assert isinstance(lender, Task)
-                step.lender = lender.index
+            step.lender = _lender(point.primitive.name, event.operand, machine)
+            step.final = task == 0 and point.primitive.name == "end"
             changed = switches.get(event.log_at - 1)
             if changed is not None:
                 _change(waiting, changed, machine)
@@ -157,7 +157,7 @@ def cut_off(machine: Machine) -> list[Waiting]:
     return [
         _waiting(task.index, task.point, task.operand.id, machine)
         for task in machine.tasks
-        if not over(task) and task.point is not None
+        if not task.over and task.point is not None
     ]
 
 
@@ -168,8 +168,18 @@ def _change(waiting: dict[int, Waiting], switch: Switch, machine: Machine) -> No
 
 
 def _waiting(task: int, point: Point, operand: int, machine: Machine) -> Waiting:
-    unforeseen = point.primitive.name == "retry_when_changed"
-    return Waiting(task, _accesses(point, operand, machine, task), unforeseen)
+    name = point.primitive.name
+    accesses = _accesses(point, operand, machine, task)
+    return Waiting(task, accesses, name == "retry_when_changed", _lender(name, operand, machine))
+
+
+def _lender(name: str, operand: int, machine: Machine) -> int:
+    """Whose CPU is borrowed or given back, or -1."""
+    if name not in _LENDING:
+        return -1
+    lender = machine.objects[operand]
+    assert isinstance(lender, Task)
+    return lender.index
 
 
 def _accesses(point: Point, operand: int, machine: Machine, task: int) -> list[Access]:

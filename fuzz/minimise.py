@@ -126,20 +126,20 @@ def minimise_schedule(
     best = shows(turns)
     if best is None:
         return None
-    for fault in faults:
-        kept, faults = faults, tuple(other for other in faults if other != fault)
-        found = shows(best)
-        if found is None:
-            faults = kept
-        else:
-            best = found
     improved = True
     while improved:
         improved = False
+        for fault in faults:
+            kept, faults = faults, tuple(other for other in faults if other != fault)
+            if shows(best) is None:
+                faults = kept
+            else:
+                improved = True
         for at in range(len(best) - 1, -1, -1):
-            found = shows(best[:at] + best[at + 1 :])
-            if found is not None and len(found) < len(best):
-                best, improved = found, True
+            candidate = best[:at] + best[at + 1 :]
+            found = shows(candidate)
+            if found is not None:
+                best, improved = min(found, candidate, key=len), True
                 break
     return faults, best, runs
 

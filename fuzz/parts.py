@@ -38,14 +38,16 @@ class Witness:
 
 @dataclass
 class Portion:
-    """What came of a part. calls: of what may fail, where a search lets it. elsewhere: what the
-    search must know of it to go on."""
+    """What came of a part. cut_short: some run was, see Ran; then two may be of one class. calls:
+    of what may fail, where a search lets it. elsewhere: what the search must know of it to go on.
+    """
 
     schedules: int = 0
     classes: int = 0
     redundant: int = 0
     probes: int = 0
     limit_hit: bool = False
+    cut_short: bool = False
     witnesses: dict[str, Witness] = field(default_factory=dict)
     calls: set[Fault] = field(default_factory=set)
     elsewhere: list[Any] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Portion:
         self.redundant += other.redundant
         self.probes += other.probes
         self.limit_hit |= other.limit_hit
+        self.cut_short |= other.cut_short
         self.calls |= other.calls
         for id, witness in other.witnesses.items():
             known = self.witnesses.get(id)
@@ -70,6 +73,7 @@ class Portion:
             "redundant": self.redundant,
             "probes": self.probes,
             "limit_hit": self.limit_hit,
+            "cut_short": self.cut_short,
             "witnesses": {
                 id: [
                     witness.order,
@@ -103,11 +107,15 @@ class Estimate:
     totals: list[float]
 
     def spread(self) -> tuple[float, float] | None:
-        """The share by the middle half of the totals; None while there are too few."""
+        """The share by the middle half of the totals, and what the estimate itself says; None while
+        the totals are too few, or so small that more than they say is done already."""
         if len(self.totals) < TOTALS_MIN:
             return None
         low, _, high = quantiles(self.totals)
-        return min(1.0, self.done / high), min(1.0, self.done / low)
+        if high <= self.done:
+            return None
+        by_totals = self.done / high, min(1.0, self.done / low)
+        return min(self.share, by_totals[0]), max(self.share, by_totals[1])
 
 
 Stop = Callable[[Portion], bool]  # asked after each run, with what came of the part so far
@@ -273,6 +281,7 @@ def _see(ran: Ran, portion: Portion, subject: Subject, faults: tuple[Fault, ...]
     # A run in which not all of them were met is one of a smaller set of faults too.
     portion.classes += set(faults) <= set(machine.faults_taken)
     portion.limit_hit |= ran.limit_hit
+    portion.cut_short |= ran.cut_short
     init = machine.tasks[0].name
     portion.calls.update(
         call for call in machine.fault_calls if subject.init_may_fail or call[0] != init

@@ -66,6 +66,13 @@ class Ran:
         if not self.findings:
             self.forget()
 
+    @property
+    def cut_short(self) -> bool:
+        """Did a step end the run while others still had something to do: a crash, or the end of a
+        first task that has not waited for the others?"""
+        tasks = self.machine.tasks
+        return self.crashed or (tasks[0].over and not all(task.over for task in tasks))
+
     def turns(self) -> tuple[TurnSpec, ...]:
         """Its schedule, to replay."""
         return write_down(self)

@@ -25,20 +25,18 @@ def write_down(outcome: Ran) -> tuple[TurnSpec, ...]:
     turns: list[TurnSpec] = []
     keep = 0
     switches = machine.switches
-    lowest = 0 if init_competes(machine) else 1
     begins = _goes_on_after_spawn(machine)
     if begins is not None:
-        switches.insert(0, Switch(begins, 0, 0, 0, False, None, 0))
+        switches.insert(0, Switch(begins, 0, 0, 0, False, None, 0, False))
     for number, switch in enumerate(switches):
         following = switches[number + 1] if number + 1 < len(switches) else None
-        chosen = switch.preempted or _skips_lower(switches, number, lowest)
         if following is None:
-            if chosen:
+            if switch.chosen:
                 turns.append(TurnSpec(switch.entered - 1, END))
                 keep = len(turns)
             break
         turns.append(_turn(machine.log, switch, following))
-        if chosen or following.preempted:
+        if switch.chosen or following.preempted:
             keep = len(turns)
     return tuple(turns[:keep])
 
@@ -72,13 +70,6 @@ def _turn(log: list[int], switch: Switch, following: Switch) -> TurnSpec:
         1 for event in decode(log[switch.log_at : following.log_at]) if event.point.number == number
     )
     return TurnSpec(cpu, UNTIL, following.point.name, passed + 1)
-
-
-def _skips_lower(switches: list[Switch], number: int, lowest: int) -> bool:
-    """May the default run have chosen another task here? Where one from `lowest` on that comes
-    before this one is to run later: a safe yes; dropping the turn is the minimiser's to try."""
-    entered = switches[number].entered
-    return any(lowest <= later.entered < entered for later in switches[number + 1 :])
 
 
 def preemptions(outcome: Outcome) -> int:

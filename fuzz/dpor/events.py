@@ -10,8 +10,9 @@
 - what is read or changed without a step is told with `look` and `touch`, and belongs to the step
   just taken;
 - borrowing a CPU conflicts with every step of the task that runs there;
-- a step that ends the run (a BUG, a broken assertion) conflicts with everything: what the others
-  would have done next is not done.
+- a step that ends the run (a BUG, a broken assertion, the end of the first task, which may not
+  have waited for the others) conflicts with everything: what the others would have done next is
+  not done.
 
 Objects are known by who made them and as which of his, not by number: numbers are given in order
 of creation, which differs between runs that are otherwise equivalent.
@@ -129,15 +130,14 @@ class Role:
 
 
 READER, WAITER = Role("rcu", False, "reader"), Role("rcu", True, "waiter")
-_ROLES = {("rcu", False): READER, ("rcu", True): WAITER}
+_ROLES = {(role.word, role.store, role.rcu): role for role in (READER, WAITER)}
 
 
 def role(word: str, store: bool, rcu: str = "") -> Role:
-    """The role of a word; that of RCU is either a reader's or, as a store, a waiter's."""
-    found = _ROLES.get((word, store))
+    """The role of a word; of RCU a reader's or a waiter's. Of one role there is one object."""
+    found = _ROLES.get((word, store, rcu))
     if found is None:
-        found = _ROLES[word, store] = Role(word, store)
-    assert found.rcu == rcu or not rcu
+        found = _ROLES[word, store, rcu] = Role(word, store, rcu)
     return found
 
 
@@ -170,6 +170,7 @@ def pending(task: Task, names: Names) -> Step:
             assert isinstance(task.operand, Task)
             step.lender = task.operand.index
     if name == "end":
+        step.final = task.index == 0
         step.accesses.append((step.obj, role_of(point)))  # some look whether a task has ended
     if name == "end" and task.rcu_depth:
         step.accesses.append((names.of(task.machine.id), READER))
@@ -220,8 +221,3 @@ class Names:
 
     def of(self, id: int) -> Object:
         return self._names[id]
-
-
-def over(task: Task) -> bool:
-    """Has it taken its last step? (One in whose context a deadlock was found has only ended.)"""
-    return task.ended and task.point is not None and task.point.primitive.name == "end"

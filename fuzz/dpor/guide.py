@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.dpor.events import Names, Step, conflict, ordered, over, pending, role
+from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role
 from fuzz.subject import NotDeterministic
 from kstate.machine import (
     Choices,
@@ -141,6 +141,8 @@ class Guide:
         task = next((task for task in runnable if task.index == step.task), None)
         if task is None or pending(task, self.names).label != step.label:
             raise NotDeterministic(f"step {self.at + 1} was {step}, now it is {runnable}")
+        if self.at == self._replayed:  # not taken here before: what it was elsewhere says nothing
+            step = self.path[self.at].step = pending(task, self.names)
         self.chosen = step
         return task
 
@@ -200,12 +202,12 @@ class Guide:
         if self.chosen is None:
             return []
         last = machine.tasks[self.chosen.task]
-        cut = {task for task in machine.tasks if not over(task)}
+        cut = {task for task in machine.tasks if not task.over}
         if crashed:
             cut.discard(last)
         if self.path:
             self._finish_step()
-            self.path[-1].step.final = crashed or (over(machine.tasks[0]) and bool(cut))
+            self.path[-1].step.final = crashed or machine.tasks[0].over
         for at, (node, event) in enumerate(zip(self.path, self._events(machine), strict=False)):
             if at < self._replayed and node.step.results != event.results:
                 raise NotDeterministic(f"step {at + 1}, {event.point}: {event.results} this time")

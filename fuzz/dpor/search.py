@@ -136,8 +136,10 @@ class Search:
             node = self._path[at]
             if node.waiting:
                 branch = node.waiting.pop(0)
-                asleep = {**node.asleep, node.step.task: node.step}
-                node.asleep[branch.step.task] = branch.step  # all that begins so is in that part
+                # What is further down is done by now; all that begins with the branch is its part.
+                node.asleep[node.step.task] = node.step
+                asleep = dict(node.asleep)
+                node.asleep[branch.step.task] = branch.step
                 node.taken += 1
                 return Start([node.step.task for node in self._path[:at]], asleep), branch
         return None

@@ -4,8 +4,9 @@ Burckhardt, Kothari, Musuvathi, Nagarakatte: A Randomized Scheduler with Probabi
 Finding Bugs, ASPLOS 2010, section 3. Bound: a bug of depth d shows in one run with probability
 >= 1 / (n * k^(d-1)), for n tasks and k steps.
 Departures: priorities are drawn with replacement (ties: the current task, then the lowest cpu), so
-that the all-zero stream is the default run; a change point drawn as 0 does not exist; k counts the
-steps of the profile run, so a longer run has none beyond it.
+that the all-zero stream is the default run; a change point drawn as 0 does not exist; of two change
+points the later gives the lower priority, where the paper draws which; k counts the steps of the
+profile run, so a longer run has none beyond it.
 """
 
 from __future__ import annotations

@@ -30,10 +30,14 @@ class Pos:
     def begin(self, choices: Choices) -> None:
         self._choose = choices.choose
         self._priority: dict[int, int] = {}  # of the next event of each task that could run
+        self._steps = 0
         self._last: tuple[int, Point, int] | None = None  # what ran: task, point, object
 
     def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
         old, choose = self._priority, self._choose
+        if steps != self._steps + 1:  # one ran alone: its event is new, the others could not run
+            old = {}
+        self._steps = steps
         priority = self._priority = {}
         for task in runnable:
             index = task.index

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fuzz.prog.prog import TASKS_MAX, ProgError
+from fuzz.prog.prog import ProgError
 from fuzz.schedulers.default import Default
 from fuzz.schedulers.delay import Delay
 from fuzz.schedulers.pct import Pct
@@ -26,6 +26,7 @@ from fuzz.schedulers.urw import Urw
 from kstate.machine import Scheduler
 
 PARAMETER_MAX = 100_000
+COUNTS_MAX = 1000  # tasks; programs of a user's own may have many
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _read_number(text: str) -> int:
 
 def _read_counts(text: str) -> Counts:
     counts = tuple(_read_number(item) for item in text.split("+"))
-    if len(counts) > TASKS_MAX + 1:
+    if len(counts) > COUNTS_MAX:
         raise ValueError
     return counts
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from struct import pack
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kstate.machine.callers import RUNNING, Function, calling
 from kstate.machine.choices import FAULTS, Choices
@@ -22,11 +22,12 @@ from kstate.machine.endings import (
     TaskKilled,
 )
 from kstate.machine.points import LOAD, Operand, Point, Primitive, function_name, point_by_number
-from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn
+from kstate.machine.scheduler import UNLIMITED, Scheduler, Turn, default_task
 from kstate.machine.switch import GREENLETS, Backend, Context, step
 from kstate.machine.task import Task
 
 STEPS_MAX = 20_000
+KILLS_MAX = 1000  # how often one task may go on although it is unwound
 _ESCAPES = (Exception, Ending, SystemExit, KeyboardInterrupt)
 _NEVER_RUN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 Fault = tuple[str, str, int]  # task, what fails, at which of its calls (from 1)
@@ -53,7 +54,7 @@ def _joined(machine: Machine, task: Task) -> list[Task]:
 
 
 def _word_stored(operand: Operand, task: Task) -> bool:
-    return any(getattr(thing, slot) is not seen for thing, slot, seen in task.watched)
+    return any(getattr(thing, slot) != seen for thing, slot, seen in task.watched)
 
 
 JOIN = Primitive("join", "machine", ready=_all_ended, holders=_joined)
@@ -72,7 +73,8 @@ RETURN = Primitive("return_cpu", "cpu")
 
 class Switch(NamedTuple):
     """One change of turn. log_at: where the log stood. step: how many steps were done before.
-    preempted: the task that was left could have gone on; its next point and operand stand here."""
+    preempted: the task that was left could have gone on; its next point and operand stand here.
+    chosen: the default run would have gone on with another task than this one."""
 
     log_at: int
     step: int
@@ -81,6 +83,7 @@ class Switch(NamedTuple):
     preempted: bool
     point: Point | None
     operand: int
+    chosen: bool
 
 
 class Event(NamedTuple):
@@ -128,6 +131,7 @@ class Machine:
         "_fault_calls",
         "_granted",
         "_hub",
+        "_kills",
         "_masked",
         "_notes",
         "_over",
@@ -182,7 +186,7 @@ class Machine:
         self.looked: list[Look] | None = None
         self._notes: list[tuple[int, int, str, tuple[Any, ...], int]] = []
         self.reports: list[Report] = []
-        self._switches: list[tuple[int, int, int, int, bool, Point | None, int]] = []
+        self._switches: list[tuple[int, int, int, int, bool, Point | None, int, bool]] = []
         self.tasks: list[Task] = []
         self.ending: Ending | None = None
         self.error: BaseException | None = None
@@ -194,6 +198,7 @@ class Machine:
         self._over = False
         self._retrying = False
         self._granted = 0
+        self._kills = 0
         self._turn_left = 0
         self._backend = backend
         self._hub: Context | None = None
@@ -313,17 +318,20 @@ class Machine:
 
     def _clean_up(self) -> None:
         """Unwind the tasks that are still parked. What they do on the way (`finally`) ends at its
-        first step."""
+        first step. The context of one that cannot be unwound is not used again."""
         RUNNING.functions = []
         self._over = True
         last = self.current
         for task in self._alive:
             assert task.context is not None
             self.current = task
-            self.left = 0
+            self.left = self._kills = 0
             if task.point is not None and task.point.primitive is not BEGIN:
                 task.context.kill()
-            self._backend.give_back(task.context)
+            if self._kills > KILLS_MAX:
+                _LEFT.append(task.context)
+            else:
+                self._backend.give_back(task.context)
         self.current = last
         for task in self.tasks:
             task.context = None
@@ -333,22 +341,45 @@ class Machine:
     def ask(self, point: Point, operand: Operand) -> None:
         """Called by `step` when the turn is used up, in the running task's own context."""
         if self._over:
-            raise TaskKilled
+            self._killed()
         task = self.current
         task.point = point
         task.operand = operand
         self._count(1)
         if self.steps_done >= self.steps_max:
-            raise StepLimit(f"still running after {self.steps_max} steps")
+            self._stop(StepLimit(f"still running after {self.steps_max} steps"))
         if (self._turn_left > 0 or self._yield_at is not None) and self._goes_on(task, point):
             self._grant()
         else:
-            following = self._decide(task)
+            try:
+                following = self._decide(task)
+            except (Ending, Exception) as error:
+                self._stop(error)
             if following is not task:
                 assert following.context is not None
                 following.context.resume()
         for observer in self.observers:
             observer(task, point, operand)
+
+    def _stop(self, error: BaseException) -> NoReturn:
+        """End the run here, for good. The task does not see why, so that nothing that it would do
+        on its way out (`finally`, `except`) is taken for a part of the run."""
+        if isinstance(error, Ending):
+            self.ending = error
+        else:
+            self.error = error
+        self._over = True
+        assert self._hub is not None
+        self._hub.resume()
+        raise TaskKilled
+
+    def _killed(self) -> NoReturn:
+        """A task that is unwound takes a step: it ends there. One that goes on and on is left."""
+        self._kills += 1
+        if self._kills > KILLS_MAX:
+            assert self._hub is not None
+            self._hub.resume()
+        raise TaskKilled
 
     def interrupt(self) -> None:
         """End the running turn: the next step asks."""
@@ -419,6 +450,7 @@ class Machine:
                     current is not None,
                     left.point if not left.ended else None,
                     left.operand.id,
+                    turn.task is not default_task(runnable, current),
                 )
             )
         self._enter(turn.task, turn)
@@ -625,6 +657,7 @@ def yield_point(machine: Machine, name: str) -> None:
 
 
 _USER_POINTS: dict[str, Primitive] = {}
+_LEFT: list[Context] = []  # contexts of tasks that could not be unwound
 
 
 def atomic_context(task: Task) -> str:

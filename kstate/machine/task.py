@@ -83,6 +83,11 @@ class Task:
         ready = point.primitive.ready
         return ready is None or ready(self.operand, self)
 
+    @property
+    def over(self) -> bool:
+        """Has it taken its last step? One that has crashed has only ended."""
+        return self.ended and self.point is not None and self.point.primitive.name == "end"
+
     def blocked_on(self) -> list[Task]:
         """The tasks it waits for, if it cannot take its next step."""
         if self.point is None or self.point.primitive.holders is None:

@@ -94,13 +94,14 @@ def find_get_entries(
     """What is cached from `start` on, with where: pages with a reference, swap slots.
 
     Source:   mm/filemap.c find_get_entries(), find_get_pages_tag(), v4.3. Context: RCU.
-    Args:     limit: how many at most. tag: only what has it.
+    Args:     limit: how many at most. tag: only pages that have it, or had it when they were looked
+              for: one that has been reclaimed since is passed over.
     """
     found: list[tuple[int, Page | int]] = []
     rcu_read_lock(k.machine)
     for index in radix_tree_indices(mapping, start, tag)[: min(limit, PAGEVEC_SIZE)]:
         entry = _lookup(k, mapping, index)
-        if entry is not None:
+        if isinstance(entry, Page) or (entry is not None and not tag):
             found.append((index, entry))
     rcu_read_unlock(k.machine)
     return found

@@ -21,6 +21,7 @@ from kstate.machine import (
     WaitQueue,
     WaitQueueClass,
     Word,
+    borrow_cpu,
     cmpxchg,
     decode,
     down_read,
@@ -36,6 +37,7 @@ from kstate.machine import (
     rcu_read_lock,
     rcu_read_unlock,
     retry_when_changed,
+    return_cpu,
     spin_lock,
     spin_trylock,
     spin_unlock,
@@ -100,6 +102,7 @@ class World:
     def __init__(self, m: Machine) -> None:
         self.m = m
         self.x, self.y, self.bit = (Word(m, name) for name in ("x", "y", "bit"))
+        self.z = Word(m, "rcu")  # what a user calls a word says nothing
         self.spin = SpinLock(m, SPIN, "spin")
         self.mutex = Mutex(m, MUTEX, "mutex")
         self.sem = RwSem(m, SEM, "sem")
@@ -129,6 +132,14 @@ def _try(take: Callable[[], bool], inside: Callable[[], object], drop: Callable[
         drop()
 
 
+def _borrow(w: World, inside: Callable[[], object]) -> None:
+    """Work on the CPU of the first task, or of the second."""
+    task = w.m.tasks[2 if w.m.current is w.m.tasks[1] else 1]
+    borrow_cpu(task)
+    inside()
+    return_cpu(task)
+
+
 def _child(w: World) -> None:
     (child,) = w.m.spawn(lambda: fetch_add(w.x, 1))
     load(w.y)
@@ -151,6 +162,12 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         lambda w: fetch_add(w.y, 2),
         lambda w: cmpxchg(w.x, 0, 2),
         lambda w: store(w.y, load(w.x) + 1),
+        lambda w: store(w.z, load(w.z) + 1),
+    ),
+    "borrow": (
+        lambda w: _borrow(w, lambda: load(w.x)),
+        lambda w: _borrow(w, lambda: None),
+        lambda w: (spin_lock(w.spin), store(w.x, 5), spin_unlock(w.spin)),
     ),
     "spin": (
         lambda w: (spin_lock(w.spin), fetch_add(w.x, 1), spin_unlock(w.spin)),
@@ -227,7 +244,8 @@ def observed(ran: Ran) -> object:
 def small_program(
     seed: int, steps_max: int, kind: str | None = None
 ) -> tuple[MachineSubject, frozenset[str]]:
-    """A random program, with the kinds of action in it; of one kind, another and words."""
+    """A random program, with the kinds of action in it; of one kind, another and words. Some forget
+    to join their tasks: of the kind `forgets`."""
     rng = Random(seed)
     kinds = [*rng.sample(sorted(ACTIONS), 2), "word"]
     if kind is not None:
@@ -239,6 +257,9 @@ def small_program(
             kind = rng.choice(kinds)
             used.add(kind)
             task.append(rng.choice(ACTIONS[kind]))
+    forgets = rng.random() < 0.15
+    if forgets:
+        used.add("forgets")
     world: list[World] = []
 
     def setup(m: Machine) -> Callable[[], object]:
@@ -251,6 +272,8 @@ def small_program(
 
             return run
 
+        if forgets:
+            return lambda: m.spawn(*map(body, tasks))
         return lambda: m.join(*m.spawn(*map(body, tasks)))
 
     return MachineSubject(setup, lambda: world[0].state()), frozenset(used)

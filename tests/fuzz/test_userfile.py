@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.prog.text import parse_schedule
+from fuzz.schedulers import Replay
+from fuzz.userfile import user_program
+
 HEAD = """\
 from kstate.machine import *
 from kstate.machine import RwSem, RwSemClass
@@ -396,3 +400,185 @@ def test_a_file_that_no_schedule_can_name(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 2
     assert "a schedule names the file" in result.stderr
+
+
+NEVER_RAN = """
+def f(m):
+    seen = Word(m, "seen")
+
+    def a():
+        store(seen, 1)
+
+    def b():
+        assert load(seen) == 1, "not seen"
+
+    return lambda: m.join(*m.spawn(a, b))
+"""
+GRANDCHILD = """
+def f(m):
+    x = Word(m, "x")
+
+    def child():
+        m.spawn(lambda: store(x, 1))
+
+    def init():
+        m.spawn(child)
+        assert load(x) == 0, "the grandchild was first"
+        while len([t for t in m.tasks if not t.ended]) > 1:
+            m.join(*[t for t in m.tasks[1:] if not t.ended])
+
+    return init
+"""
+LENT = """
+def f(m):
+    w, x, lock = Word(m, "w"), Word(m, "x"), SpinLock(m, SpinLockClass("s"), "s")
+
+    def one():
+        store(w, 1)
+        spin_lock(lock)
+        store(x, 1)
+        spin_unlock(lock)
+
+    def other():
+        borrow_cpu(m.tasks[1])
+        seen = load(w), load(x)
+        return_cpu(m.tasks[1])
+        assert seen != (1, 0), "between the two"
+
+    return lambda: m.join(*m.spawn(one, other))
+"""
+NAMED_RCU = """
+def f(m):
+    x = Word(m, "rcu")
+
+    def init():
+        m.join(*m.spawn(lambda: store(x, 1), lambda: store(x, 2)))
+        assert load(x) != 1, "1 was last"
+
+    return init
+"""
+FORGOTTEN = """
+def f(m):
+    x, y = Word(m, "x"), Word(m, "y")
+
+    def task():
+        store(x, 1)
+        assert load(y) == 0, "late"
+
+    def init():
+        m.spawn(task)
+        store(y, 1)
+
+    return init
+"""
+
+
+@pytest.mark.parametrize(
+    "bound", [(), ("--preemptions", 1), ("--preemptions", 2, "--jobs", 2)], ids=str
+)
+@pytest.mark.parametrize(
+    "body",
+    [NEVER_RAN, GRANDCHILD, LENT, NAMED_RCU, FORGOTTEN],
+    ids=["a task that never ran", "grandchild", "lent CPU", "a word named rcu", "forgotten join"],
+)
+def test_an_assertion_that_can_fail_is_refuted_by_a_run_that_replays(
+    tmp_path: Path, body: str, bound: tuple[object, ...]
+) -> None:
+    result = kfuzz(tmp_path, "explore", body, *bound)
+    assert result.returncode == 1, result
+    assert "\nassertion: " in result.stdout
+    turns = result.stdout.partition("schedule:\n")[2]
+    if turns:
+        (tmp_path / "turns").write_text("schedule:\n" + turns.partition("\n\n")[0])
+        shown = kfuzz(tmp_path, "show", body, "--schedule", tmp_path / "turns")
+        assert shown.returncode == 0, shown
+
+
+def test_what_a_task_does_after_a_deadlock_is_no_part_of_the_run(tmp_path: Path) -> None:
+    """Its `finally` would let the other in, who would find what no run can show."""
+    body = """
+def f(m):
+    lock, q, inside = Mutex(m, A, "a"), WaitQueue(m, WaitQueueClass("q"), "q"), Word(m, "inside")
+
+    def holder():
+        mutex_lock(lock)
+        try:
+            wait_event(q, lambda: load(inside) == 1)
+        finally:
+            mutex_unlock(lock)
+
+    def waiter():
+        mutex_lock(lock)
+        assert False, "I am inside, though it holds the lock"
+
+    return lambda: m.join(*m.spawn(holder, waiter))
+"""
+    for bound in ((), ("--preemptions", 0)):
+        result = kfuzz(tmp_path, "explore", body, *bound, "--only", "deadlock")
+        assert result.returncode == 1, result
+    result = kfuzz(tmp_path, "explore", body, "--preemptions", 0)
+    assert "deadlock" in result.stdout
+    assert "cpu0" in result.stdout
+
+
+def test_a_task_that_swallows_everything_ends_at_the_step_limit(tmp_path: Path) -> None:
+    body = """
+def f(m):
+    x = Word(m, "x")
+
+    def task():
+        while True:
+            try:
+                load(x)
+            except BaseException:
+                pass
+
+    return lambda: m.join(*m.spawn(task))
+"""
+    result = kfuzz(tmp_path, "explore", body, "--preemptions", 0)
+    assert result.returncode == 3, result
+    assert "step limit" in result.stdout
+
+
+def test_a_word_that_is_stored_with_the_same_value_has_not_changed(tmp_path: Path) -> None:
+    body = """
+def f(m):
+    x = Word(m, "x", 1000)
+
+    def waits():
+        load(x)
+        retry_when_changed((x, "_value"))
+
+    return lambda: m.join(*m.spawn(waits, lambda: store(x, 10 * 100)))
+"""
+    result = kfuzz(tmp_path, "explore", body, "--preemptions", 0)
+    assert "deadlock" in result.stdout
+
+
+def test_of_the_turns_that_minimize_leaves_none_can_be_left_out(tmp_path: Path) -> None:
+    body = """
+def f(m):
+    x, y = Word(m, "x"), Word(m, "y")
+
+    def a():
+        fetch_add(x, 1)
+        fetch_add(x, 1)
+        store(y, 1)
+
+    def b():
+        load(x)
+        assert not (load(y) == 0 and load(x) == 1), "in between"
+
+    def c():
+        fetch_add(y, 0)
+        fetch_add(y, 0)
+
+    return lambda: m.join(*m.spawn(a, b, c))
+"""
+    kfuzz(tmp_path, "minimize", body, "-o", tmp_path / "turns")
+    subject = user_program(f"{tmp_path / 'mine.py'}:f")
+    _, turns = parse_schedule((tmp_path / "turns").read_text())
+    assert "assertion" in subject.run(Replay(turns)).findings
+    for at in range(len(turns)):
+        less = subject.run(Replay(turns[:at] + turns[at + 1 :]))
+        assert "assertion" not in less.findings, at

@@ -104,3 +104,14 @@ def test_ftruncate_to_the_size_it_has_leaves_a_disk_file_alone() -> None:
          "cpu0 to end"],
     )  # fmt: skip
     assert 1 in outcome.k.files["f1"]._page_tree  # beyond the end; nothing takes it away
+
+
+def test_fsync_passes_over_a_page_that_is_reclaimed_while_it_looks_for_it() -> None:
+    """The tag was seen, then the page was written and reclaimed: a shadow stands there."""
+    clean_run(
+        ["A pwrite f1 0", "A drain", "A age node0"],
+        ["A fsync f1"],
+        ["B fsync f1", "B shrink node0", "B shrink node0"],
+        ["cpu0 through mm/filemap.py:find_get_entries radix_tree_tagged(page_tree) #1",
+         "cpu1 to end"],
+    )  # fmt: skip
