@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
@@ -37,7 +38,9 @@ from fuzz.oracles import SLOW_IDS
 from fuzz.prog.text import print_fault, print_program, print_turn
 from fuzz.subject import MachineSubject, ProgramSubject, Subject
 from fuzz.userfile import is_user_program
+from fuzz.version import stamp
 from fuzz.workers import WorkerLost
+from kstate.machine import points_met
 
 UNDETERMINED = 3
 PROGRESS_EVERY_S = 2.0
@@ -123,6 +126,7 @@ def explore_command(
             if kept is not None:
                 kept.close()
     watch.clear()
+    _check_globs(file, subject)
     if as_json:
         emit(_record(file, result))
     else:
@@ -130,6 +134,15 @@ def explore_command(
     if watch.signalled:
         return INTERRUPTED if watch.signalled == signal.SIGINT else TERMINATED
     return STATUS.get(result.verdict, UNDETERMINED)
+
+
+def _check_globs(file: str, subject: Subject) -> None:
+    """A yield-at that no run has met would exhaust nothing, and say so of everything."""
+    if isinstance(subject, ProgramSubject):
+        names = [point.name for point in points_met()]
+        for glob in subject.program.yield_at:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise UserError(f"{file}: yield-at {glob!r} matches no point of these runs")
 
 
 def _checkpoint(
@@ -235,6 +248,7 @@ def _print(result: Exploration) -> None:
     click.echo(f"{found.verdict.upper()} ({found.bound}){on}: {how}, {found.seconds:.1f} s")
     if found.verdict == EXHAUSTED:
         click.echo(f"no run shows {found.only or 'anything'}; that speaks of {OF_A_PROGRAM}")
+    click.echo(f"({stamp()})")
     if found.limit_hit:
         click.echo("some run hit the step limit: nothing can be exhausted")
     if found.share is not None:
@@ -268,6 +282,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
     failing = result.failing
     return {
         "file": file,
+        "version": stamp(),
         "kernel": result.kernel or None,
         "verdict": result.verdict,
         "bound": {
@@ -275,6 +290,7 @@ def _record(file: str, result: Exploration) -> dict[str, Any]:
             "faults": result.faults,
             "steps": result.steps_max,
             "only": result.only,
+            "given": list(result.given),
         },
         "schedules": result.schedules,
         "classes": result.classes,

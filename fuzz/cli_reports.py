@@ -37,6 +37,7 @@ from fuzz.cli import (
 from fuzz.corpus import races_folder
 from fuzz.explore import REFUTED, Exploration
 from fuzz.locks import Survey, as_they_say, random_runs, survey
+from fuzz.version import stamp
 from kstate.patches import SpecError
 from kstate.patchview import PatchView, view
 
@@ -135,6 +136,7 @@ def bisect_command(
     if as_json:
         record = {
             "event": "summary",
+            "version": stamp(),
             "file": str(file),
             "id": subject.id,
             "home": subject.home,
@@ -256,6 +258,7 @@ def _print_survey(result: Survey, kernel: str, under: str | None, within: str | 
 
 def _survey(result: Survey, kernel: str, under: str | None, within: str | None) -> dict[str, Any]:
     return {
+        "version": stamp(),
         "kernel": kernel,
         "runs": result.runs,
         "under": under,

@@ -43,6 +43,7 @@ from fuzz.sample import Sample, expected_runs, sample, table, wilson
 from fuzz.schedulers import SAMPLERS, Default, Profile, Replay, expand, make_scheduler, profile_of
 from fuzz.subject import MachineSubject, ProgramSubject, Subject, check_deterministic
 from fuzz.userfile import is_user_program
+from fuzz.version import stamp
 from kstate.machine.machine import Fault
 from kstate.patches import parse_spec
 
@@ -83,6 +84,8 @@ def replay_command(
               kfuzz replay corpus/races/2b-i-munlock.prog --kernel v4.3 --data-races
     """
     known_ids([expect_id] if expect_id else [])
+    if (stop_at is not None) != use_pdb:
+        raise UserError("--stop-at TURN and --pdb belong together")
     unexpected = bad = False
     for path in files_below(paths):
         try:
@@ -91,7 +94,10 @@ def replay_command(
             click.echo(f"kfuzz: {error.message}", err=True)
             bad = True
             continue
-        for result in replay_file(program, kernel, expect_id, stop_at if use_pdb else None):
+        if stop_at is not None and stop_at > len(program.schedule or ()):
+            turns = len(program.schedule or ())
+            raise UserError(f"{path}: --stop-at {stop_at}: its schedule has {turns} turns")
+        for result in replay_file(program, kernel, expect_id, stop_at):
             unexpected = unexpected or result.expected is False
             races = watched_data_races(program, result.outcome.kernel) if data_races else None
             if as_json:
@@ -128,6 +134,7 @@ def _replayed(
     outcome = result.outcome
     return {
         "file": str(path),
+        "version": stamp(),
         "kernel": outcome.kernel,
         "outcome": outcome.outcome,
         "findings": _findings(outcome),
@@ -327,6 +334,7 @@ def _sampled(result: Sample, seconds: float) -> dict[str, Any]:
     intervals = {id: wilson(count, result.runs) for id, count in result.findings.items()}
     return {
         **asdict(result),
+        "version": stamp(),
         "steps_per_run": result.steps_per_run,
         "interval": [round(bound, 6) for bound in wilson(result.hits, result.runs)],
         "intervals": {id: [round(bound, 6) for bound in both] for id, both in intervals.items()},

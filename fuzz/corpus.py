@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import EISDIR
 from pathlib import Path
 
+from fuzz.findings import FINDINGS
 from fuzz.prog.prog import FILE_BYTES_MAX, ProgError, Program
 from fuzz.prog.text import parse
+from fuzz.schedulers import make_scheduler
+from kstate.syscalls import FAULTS
 
 FIELDS = ("id", "title", "source", "kind", "needs", "fixed by")
 PREEMPTIONS = "preemptions"  # a field too, but of most not said
 
 
 def read_program(path: Path) -> Program:
-    """Parse a file; reads no more of it than a program may have.
+    """Parse a file; reads no more of it than a program may have. What it names must be there: its
+    scheduler, the findings it expects, what it lets fail.
 
     Raises: ProgError, OSError.
     """
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(EISDIR, "not a file" if not path.is_dir() else "Is a directory")
     with open(path, "rb") as file:
-        return parse(file.read(FILE_BYTES_MAX + 1))
+        source = file.read(FILE_BYTES_MAX + 1)
+    program = parse(source)
+    _check_names(program, source.decode().splitlines())
+    return program
+
+
+def _check_names(program: Program, lines: Sequence[str]) -> None:
+    def wrong(text: str, start: str, word: str) -> ProgError:
+        """At the first line that starts so and has this word."""
+        for number, line in enumerate(lines, 1):
+            if line.strip().startswith(start) and word in line:
+                return ProgError(text, number, line.index(word) + 1)
+        return ProgError(text)
+
+    if program.choices is not None:
+        try:
+            make_scheduler(program.choices.scheduler)
+        except ProgError as error:
+            raise wrong(error.text, "choices:", program.choices.scheduler) from None
+    for expect in program.expects:
+        if expect.id and expect.id not in FINDINGS:
+            text = f"unknown finding {expect.id!r}; 'kfuzz findings' lists them"
+            raise wrong(text, "expect", expect.id)
+    for task, kind, number in program.faults:
+        if kind not in FAULTS:
+            text = f"nothing called {kind!r} can fail; what can: {', '.join(FAULTS)}"
+            raise wrong(text, task, kind)
+        if task != "init" and int(task[3:]) >= len(program.tasks):
+            raise wrong(f"there is no {task}", task, f"#{number}")
 
 
 def program_files(path: Path) -> list[Path]:

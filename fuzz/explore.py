@@ -38,7 +38,8 @@ class Exploration:
     search. probes: runs of the reduced search that only looked whether a task
     could run somewhere; redundant: runs it gave up because nothing new was that way (only programs
     that can crash have any); neither is among the schedules. steps_max: the step limit of a run.
-    only: the one finding that counts; None for any.
+    only: the one finding that counts; None for any. given: what the program itself leaves out: that
+    is part of the bound (`yield-at mm/rmap.py:*`, `failing cpu1 alloc_page #1`).
     seconds: of wall clock, for reports only.
     """
 
@@ -60,13 +61,15 @@ class Exploration:
     redundant: int = 0
     steps_max: int = STEPS_MAX
     only: str | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def bound(self) -> str:
         schedules = "all schedules"
         if self.preemptions is not None:
             schedules = f"preemptions <= {self.preemptions}"
-        return f"{schedules}, faults {'<= ' if self.faults else ''}{self.faults}"
+        faults = f"faults {'<= ' if self.faults else ''}{self.faults}"
+        return ", ".join((schedules, faults, *self.given))
 
     def __str__(self) -> str:
         return f"{self.verdict.upper()} ({self.bound}) after {self.schedules} schedules"
@@ -129,7 +132,8 @@ class _Explorer:
         self.runs_max = runs_max
         self.stop_at_first = stop_at_first
         self.stop = stop
-        self.result = Exploration(subject.kernel_name, preemptions, faults, only=only)
+        given = subject.given
+        self.result = Exploration(subject.kernel_name, preemptions, faults, only=only, given=given)
         self.total = Portion()
         self.witnesses: dict[str, tuple[Faults, Witness]] = {}
 

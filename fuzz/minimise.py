@@ -240,7 +240,13 @@ def _with_section(program: Program, number: int, ops: tuple[Op, ...]) -> Program
 
 
 def _without_task(program: Program, number: int) -> Program:
-    """Drop a task, renumbering the turns of those above it."""
+    """Drop a task with its faults, renumbering turns and faults of those above it."""
+    names = {f"cpu{above}": f"cpu{above - 1}" for above in range(number + 1, len(program.tasks))}
+    faults = tuple(
+        (names.get(task, task), kind, nth)
+        for task, kind, nth in program.faults
+        if task != f"cpu{number}"
+    )
     tasks = program.tasks[:number] + program.tasks[number + 1 :]
     turns = program.schedule
     if turns is not None:
@@ -249,4 +255,4 @@ def _without_task(program: Program, number: int) -> Program:
             for turn in turns
             if turn.cpu != number
         )
-    return replace(program, tasks=tasks, schedule=turns)
+    return replace(program, tasks=tasks, schedule=turns, faults=faults)

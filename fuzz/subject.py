@@ -11,6 +11,7 @@ from typing import Protocol
 
 from fuzz.oracles import ORACLES, Oracle
 from fuzz.prog.prog import Program, TurnSpec
+from fuzz.prog.text import print_fault
 from fuzz.run import BUG, outcome_of, run
 from fuzz.schedulers import Default
 from fuzz.turns import write_down
@@ -80,7 +81,8 @@ class Ran:
 
 class Subject(Protocol):
     """Something that can be run under a scheduler, the same way every time. kernel_name: if any.
-    tasks: how many compete at most, 0 if that is not known before a run. init_may_fail: is what its
+    tasks: how many compete at most, 0 if that is not known before a run. given: what limits every
+    run of it, in words. init_may_fail: is what its
     first task calls to fail too, in a search with faults; not where that is just set-up."""
 
     @property
@@ -88,6 +90,9 @@ class Subject(Protocol):
 
     @property
     def tasks(self) -> int: ...
+
+    @property
+    def given(self) -> tuple[str, ...]: ...
 
     @property
     def init_may_fail(self) -> bool: ...
@@ -120,6 +125,12 @@ class ProgramSubject:
     @property
     def tasks(self) -> int:
         return len(self.program.tasks)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        program = self.program
+        globs = (f"yield-at {' '.join(program.yield_at)}",) if program.yield_at else ()
+        return (*globs, *(f"failing {print_fault(fault)}" for fault in program.faults))
 
     def with_faults(self, faults: tuple[Fault, ...]) -> ProgramSubject:
         program = self.program
@@ -165,6 +176,7 @@ class MachineSubject:
     sources: tuple[Path, ...] = ()
     kernel_name = ""
     tasks = 0
+    given = ()
     init_may_fail = True
 
     def with_faults(self, faults: tuple[Fault, ...]) -> MachineSubject:

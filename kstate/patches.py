@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ TABLE: tuple[Patch, ...] = (
         "05:07",
         "mm: page migration avoid touching newpage until no going back",
         files=("migrate.py",),
-        requires=("C_0610c25daa3e",),
+        requires=("C_0610c25daa3e", "C_8bdd63809160"),
         modelled=True,
     ),
     _series(
@@ -461,7 +463,9 @@ def _parse(text: str) -> KernelSpec:
         if item is None:
             raise SpecError(f"kernel spec {text!r}: expected + or - and a name", at)
         sign, name = item[1], _known_name(text, at + 1) or item[2]
-        patch = BY_NAME.get(name) or (own_toggle(name) if name.startswith("x:") else None)
+        patch = BY_NAME.get(name) or (own_toggle(name) if name in own_names() else None)
+        if patch is None and name.startswith("x:"):
+            raise SpecError(f"kernel spec {text!r}: no line of kstate asks for {name!r}", at + 1)
         if patch is None:
             raise SpecError(f"kernel spec {text!r}: unknown patch {name!r}", at + 1)
         if not patch.modelled:
@@ -480,8 +484,17 @@ def _parse(text: str) -> KernelSpec:
 
 def _known_name(text: str, at: int) -> str:
     """The longest name of a patch that stands there: names have hyphens too."""
-    names = (name for name in BY_NAME if re.match(re.escape(name) + r"(?=[+-]|\Z)", text[at:]))
+    known = (*BY_NAME, *own_names())
+    names = (name for name in known if re.match(re.escape(name) + r"(?=[+-]|\Z)", text[at:]))
     return max(names, key=len, default="")
+
+
+@cache
+def own_names() -> frozenset[str]:
+    """The reader's own toggles: every `"x:name"` in kstate's sources."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    found = (re.findall(r'"(x:[A-Za-z0-9-]+)"', path.read_text("utf-8")) for path in sources)
+    return frozenset(name for names in found for name in names)
 
 
 def own_toggle(name: str) -> Patch:

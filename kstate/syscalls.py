@@ -87,6 +87,16 @@ FILES = {"f0": "tmpfs", "f1": "ext2", "f2": "ramfs", "f3": "fuse"}
 PROTECTIONS = ("ro", "rw")
 FILE_PAGES_MAX = 2
 GROUPS_COUNT = MEMCGS_COUNT
+# What can be made to fail, as `machine.fault` asks for it.
+FAULTS = (
+    "alloc_hugepage",
+    "alloc_page",
+    "get_swap_page",
+    "isolate_lru_page",
+    "split_huge_page",
+    "swap_duplicate",
+    "try_charge",
+)
 
 # Argument types, as an operation's usage spells them.
 SLOT, PAGE, COUNT, KIND, NODE, POOL = "S", "S.P", "+N", "KIND", "nodeN", "poolN"

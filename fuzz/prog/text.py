@@ -63,10 +63,10 @@ WORDS: dict[str, Sequence[str]] = {
     PROCESS: PROCESSES,
 }
 TURN = re.compile(
-    r"(?:init|cpu(\d+))\s+(?:(until|through)\s+(.+?)(?:\s+#(\d+))?|for\s+(\d+)|to\s+(end))"
+    r"(?:init|cpu([0-9]+))\s+(?:(until|through)\s+(.+?)(?:\s+#([0-9]+))?|for\s+([0-9]+)|to\s+(end))"
 )
-FAULT = re.compile(r"(init|cpu\d+)\s+(\w+)\s+#(\d+)")
-USER_FAULT = re.compile(r"(\S+)\s+(.+?)\s+#(\d+)")
+FAULT = re.compile(r"(init|cpu[0-9]{1,3})\s+(\w+)\s+#([0-9]{1,9})")
+USER_FAULT = re.compile(r"(\S+)\s+(.+?)\s+#([0-9]{1,9})")
 POINT = re.compile(r"[\w./+-]+:[\w<>]+ \w+\([\w.@:<>-]+\)")
 ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -223,10 +223,13 @@ def print_fault(fault: Fault) -> str:
 
 
 class _Parser:
-    """Reads significant lines in their fixed order, remembering comments on the way."""
+    """Reads significant lines in their fixed order, remembering comments on the way.
+
+    unprinted: lines that the canonical text leaves out, the headings of empty sections."""
 
     def __init__(self, text: str) -> None:
         self.comments: list[tuple[int, bool, str]] = []
+        self.unprinted: list[int] = []
         self.lines: list[_Line] = []
         self.at = 0
         for number, raw in enumerate(text.split("\n"), 1):
@@ -250,6 +253,7 @@ class _Parser:
         spec = _spec(kernel, place)
         size = self._size()
         init = self._operations("init") or ()
+        self._heads(init)
         tasks: list[tuple[Op, ...]] = []
         while (task := self._operations(f"cpu{len(tasks)}")) is not None:
             tasks.append(task)
@@ -259,6 +263,7 @@ class _Parser:
         yield_at: tuple[str, ...] = ()
         if self._is("yield-at:"):
             yield_at = tuple(self._field("yield-at")[0].split())
+            self._heads(yield_at)
         faults = self.faults(FAULT)
         schedule = self.turns(len(tasks))
         choices = self._choices() if schedule is None else None
@@ -269,7 +274,17 @@ class _Parser:
         program = Program(
             spec, size, init, tuple(tasks), yield_at, faults, schedule, choices, tuple(expects)
         )
-        return replace(program, comments=tuple(self.comments))
+        return replace(program, comments=tuple(self._placed(*comment) for comment in self.comments))
+
+    def _heads(self, section: Sequence[object]) -> None:
+        """The line just read is the heading of this section, if that is empty."""
+        if not section and self.at and self.lines[self.at - 1].text.endswith(":"):
+            self.unprinted.append(self.at - 1)
+
+    def _placed(self, at: int, above: bool, text: str) -> tuple[int, bool, str]:
+        """Where a comment stands in the canonical text."""
+        passed = sum(line < at for line in self.unprinted)
+        return at - passed, above or at in self.unprinted, text
 
     def end(self) -> None:
         extra = self._peek()
@@ -344,7 +359,7 @@ class _Parser:
             ("cpus", 1, TASKS_MAX),
             ("zones", 1, ZONES_MAX),
             ("pages", size.zones, PAGES_MAX),
-            ("pool", 0, size.pages // size.zones),
+            ("pool", 0, size.pages // max(1, size.zones)),
         ):
             if not least <= getattr(size, name) <= most:
                 raise ProgError(
@@ -389,6 +404,7 @@ class _Parser:
                     line.column,
                 )
             faults.append((match[1], match[2], int(match[3])))
+        self._heads(faults)
         return tuple(faults)
 
     def turns(self, tasks_count: int, init_too: bool = False) -> tuple[TurnSpec, ...] | None:

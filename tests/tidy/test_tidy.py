@@ -70,12 +70,12 @@ FLOOR_PLAN: dict[str, set[str]] = {
                     "fuzz.oracles", "fuzz.schedulers", "fuzz.subject"},
     "fuzz.claims": {"kstate.patches", "fuzz.run", "fuzz.prog"},
     "fuzz.replay": {"kstate.machine", "kstate.patches", "fuzz.claims", "fuzz.oracles",
-                     "fuzz.run", "fuzz.prog", "fuzz.explore"},
+                     "fuzz.run", "fuzz.prog", "fuzz.explore", "fuzz.schedulers"},
     "fuzz.locks": {"fuzz.run", "fuzz.prog", "fuzz.oracles", "fuzz.locklog", "fuzz.callchain",
                    "fuzz.schedulers", "kstate.machine"},
     "fuzz.bisect": {"kstate.patches", "fuzz.run", "fuzz.prog", "fuzz.explore", "fuzz.turns",
                     "fuzz.oracles"},
-    "fuzz.corpus": {"fuzz.prog"},
+    "fuzz.corpus": {"kstate.syscalls", "fuzz.prog", "fuzz.findings", "fuzz.schedulers"},
     "fuzz.findings": {"fuzz.oracles"},
     "fuzz.version": {"kstate", "fuzz.prog"},
     "fuzz.report": {"kstate.machine", "kstate.flags", "fuzz.run", "fuzz.prog", "fuzz.findings",
@@ -86,7 +86,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.bounded", "fuzz.crash", "fuzz.conflict",
                       "fuzz.minimise", "fuzz.oracles", "fuzz.access", "fuzz.pairs",
-                      "fuzz.campaign"},
+                      "fuzz.corpus", "fuzz.campaign"},
     "fuzz": {"fuzz.prog", "fuzz.run"},
 }  # fmt: skip
 ANYTHING = {
