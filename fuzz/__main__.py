@@ -1,6 +1,18 @@
 """`python -m fuzz` is `kfuzz`."""
 
-from fuzz.cli import main
+import os
+import signal
+
+
+def main() -> None:
+    """Until all is imported, which takes a moment, Ctrl-C just ends it: nothing can be lost yet."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    from fuzz import cli
+
+    cli.load_commands()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -54,9 +54,10 @@ class Checkpoint:
         for number, line in enumerate(lines[1:], 2):
             try:
                 faults, key, portion = json.loads(line)
-                told = tuple((task, kind, nth) for task, kind, nth in faults)
-                self.done.setdefault(told, []).append((key, Portion.unpacked(portion)))
-            except (ValueError, TypeError, KeyError):
+                told = tuple((str(task), str(kind), int(nth)) for task, kind, nth in faults)
+                numbers = [int(number) for number in key]
+                self.done.setdefault(told, []).append((numbers, Portion.unpacked(portion)))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise OtherSearch(f"{path}:{number}: no line of a checkpoint") from None
         return kept
 

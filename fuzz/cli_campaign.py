@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -11,11 +11,22 @@ from typing import Any
 
 import click
 
-from fuzz.campaign.driver import Driver, Found, Lost, Options, Status, check_writable, load_corpus
+from fuzz.campaign.driver import (
+    Driver,
+    Event,
+    Failed,
+    Found,
+    Lost,
+    Options,
+    Status,
+    check_writable,
+    load_corpus,
+)
 from fuzz.campaign.workers import run_workers
 from fuzz.cli import (
     INTERRUPTED,
     OK,
+    SECONDS,
     SHOWN,
     TERMINATED,
     USAGE,
@@ -25,6 +36,7 @@ from fuzz.cli import (
     json_option,
     kernel_option,
     known_ids,
+    on_terminal,
 )
 from fuzz.findings import title
 from fuzz.prog.prog import Program
@@ -34,8 +46,13 @@ from fuzz.report.diagram import diagram
 
 @cli.command("run")
 @kernel_option("v4.3")
-@click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Stop after S seconds.")
-@click.option("--runs", "runs_max", type=click.IntRange(min=1), help="Stop after N runs.")
+@click.option("--time", "time_s", type=SECONDS, help="Stop after S seconds.")
+@click.option(
+    "--runs",
+    "runs_max",
+    type=click.IntRange(min=1),
+    help="Stop after N runs, at the end of a round; what was found is made smaller after that.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option(
     "--corpus", type=click.Path(path_type=Path), help="Read programs here, keep new ones."
@@ -96,17 +113,23 @@ def run_command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     events = driver.events() if jobs == 1 else run_workers(driver, initial, jobs)
-    for event in events:
-        if isinstance(event, Status):
+    anything, lost = False, 0
+    failed: Exception | None = None
+    for event in _until_failed(events):
+        if isinstance(event, Failed):
+            failed = event.error
+        elif isinstance(event, Status):
             status = event
             if as_json:
                 emit({"event": "status", **_status(event)})
-            elif sys.stderr.isatty() or int(event.elapsed_s) % 10 < 2:
+            elif on_terminal() or int(event.elapsed_s) % 10 < 2:
                 click.echo(_status_line(event), err=True)
         elif isinstance(event, Lost):
-            lost = "a worker was killed; what it had found is on disk, the others go on"
-            click.echo(f"kfuzz: {lost} (seed {event.seed})", err=True)
+            lost += 1
+            told = "a worker was killed; what it had found is on disk, the others go on"
+            click.echo(f"kfuzz: {told} (seed {event.seed})", err=True)
         else:
+            anything = True
             if event.minimised:
                 found.pop(event.replaces, None)
                 found[event.name] = event
@@ -119,12 +142,24 @@ def run_command(
     if as_json:
         emit({"event": "summary", **_status(status), "crashes": sorted(found)})
     else:
-        _summary(status, found)
+        _summary(status, found, anything)
+    if failed is not None:
+        raise failed
     if signalled:
         return INTERRUPTED if signalled[0] == signal.SIGINT else TERMINATED
+    if lost == jobs and not anything:
+        raise UserError("every worker was killed: nothing can be said")
     if bad:
         return USAGE
-    return SHOWN if status.counts else OK
+    return SHOWN if status.counts or anything else OK
+
+
+def _until_failed(events: Iterator[Event]) -> Iterator[Event]:
+    """A campaign that cannot go on, for the disk is full, still tells what it has found."""
+    try:
+        yield from events
+    except Exception as error:
+        yield Failed("", error)
 
 
 def _status(status: Status) -> dict[str, Any]:
@@ -174,7 +209,7 @@ def _found(event: Found) -> dict[str, Any]:
     }
 
 
-def _summary(status: Status, found: dict[str, Found]) -> None:
+def _summary(status: Status, found: dict[str, Found], anything: bool) -> None:
     click.echo(_status_line(status).strip())
     click.echo("strategies, by share of steps; new behaviours per thousand steps:")
     for line in _strategy_lines(status):
@@ -186,11 +221,10 @@ def _summary(status: Status, found: dict[str, Found]) -> None:
         shown.add(event.id)
         runs, seconds = status.first_hit.get(event.id, (0, 0.0))
         click.echo(f"\n==== {event.id}: {title(event.id)}")
-        click.echo(
-            f"first after {runs} runs, {seconds:.1f} s; seen {status.counts[event.id]} times\n"
-        )
+        seen = status.counts.get(event.id, 0)
+        click.echo(f"first after {runs} runs, {seconds:.1f} s; seen {seen} times\n")
         click.echo(diagram(event.program)[0])
         if event.folder is not None:
             click.echo(f"replay it:  kfuzz replay {event.folder}/repro.prog")
-    if not status.counts:
+    if not status.counts and not anything:
         click.echo("nothing found: a sample, no proof of absence")

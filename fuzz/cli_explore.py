@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from fuzz.checkpoint import Checkpoint, OtherSearch
 from fuzz.cli import (
-    INTERRUPTED,
     OK,
+    SECONDS,
     SHOWN,
-    TERMINATED,
+    Signals,
     UserError,
     cli,
     emit,
@@ -29,8 +24,11 @@ from fuzz.cli import (
     known_ids,
     load,
     no_kernel,
+    on_terminal,
     user_errors,
     user_subject,
+    with_yield_at,
+    yield_at_option,
 )
 from fuzz.explore import EXHAUSTED, REFUTED, Exploration, explore
 from fuzz.findings import title
@@ -77,7 +75,8 @@ OF_A_PROGRAM = "this program on this kernel of this model version"
     help="Keep what is done in this file; stopped or killed, the same command goes on from there.",
 )
 @kernel_option()
-@click.option("--time", "time_s", type=click.FloatRange(min=0.1), help="Give up after S seconds.")
+@click.option("--time", "time_s", type=SECONDS, help="Give up after S seconds.")
+@yield_at_option
 @click.option("--only", metavar="ID", help="Only this finding counts.")
 @json_option
 def explore_command(
@@ -88,6 +87,7 @@ def explore_command(
     checkpoint: Path | None,
     kernel: str | None,
     time_s: float | None,
+    yield_at: tuple[str, ...],
     only: str | None,
     as_json: bool,
 ) -> int:
@@ -103,10 +103,11 @@ def explore_command(
               kfuzz explore corpus/races/2b-i-munlock.prog --preemptions 2 --jobs 2
               kfuzz explore mine.py:lost_update
     """
-    subject = _subject(file, preemptions, kernel, only)
+    subject = _subject(file, preemptions, kernel, only, yield_at)
     kept = _checkpoint(checkpoint, file, subject, [preemptions, faults, only])
-    watch = _Watch(time_s)
-    with _signals(watch), user_errors(file):
+    signals = Signals()
+    watch = _Watch(time_s, signals)
+    with user_errors(file):
         try:
             result = explore(
                 subject,
@@ -131,8 +132,8 @@ def explore_command(
         emit(_record(file, result))
     else:
         _print(result)
-    if watch.signalled:
-        return INTERRUPTED if watch.signalled == signal.SIGINT else TERMINATED
+    if signals.number:
+        return signals.status
     return STATUS.get(result.verdict, UNDETERMINED)
 
 
@@ -173,8 +174,8 @@ def _text_of(path: Path) -> str:
 class _Watch:
     """Tells on stderr how far the search is, and ends it when time is up or at a signal."""
 
-    def __init__(self, time_s: float | None) -> None:
-        self.signalled = 0
+    def __init__(self, time_s: float | None, signals: Signals) -> None:
+        self._signals = signals
         self._started = self._told = time.monotonic()
         self._time_s = time_s
         self._wide = 0
@@ -184,7 +185,7 @@ class _Watch:
         if now - self._told >= PROGRESS_EVERY_S:
             self._told = now
             self._tell(so_far, now - self._started)
-        return self.signalled != 0 or (
+        return self._signals.number != 0 or (
             self._time_s is not None and now - self._started >= self._time_s
         )
 
@@ -193,7 +194,7 @@ class _Watch:
         if so_far.share is not None:
             line += f"  {_estimated(so_far)} covered"
         line += f"  {', '.join(sorted(so_far.findings)) or 'nothing yet'}"
-        if sys.stderr.isatty():
+        if on_terminal():
             click.echo("\r" + line.ljust(self._wide), err=True, nl=False)
             self._wide = len(line)
         else:
@@ -204,32 +205,24 @@ class _Watch:
             click.echo(err=True)
 
 
-@contextmanager
-def _signals(watch: _Watch) -> Iterator[None]:
-    """The first signal ends the search after its run, the second at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        watch.signalled = number
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _subject(file: str, preemptions: int | None, kernel: str | None, only: str | None) -> Subject:
+def _subject(
+    file: str,
+    preemptions: int | None,
+    kernel: str | None,
+    only: str | None,
+    yield_at: tuple[str, ...],
+) -> Subject:
     if is_user_program(file):
         no_kernel(file, kernel)
+        if yield_at:
+            raise UserError(f"{file}: --yield-at is for .prog files")
         return user_subject(file)
     known_ids([only] if only else [])
     if only in SLOW_IDS:
         raise UserError(
             f"{only} is not asked of the runs of a search: see 'kfuzz sample --only {only}'"
         )
-    program = load(Path(file))
+    program = with_yield_at(load(Path(file)), yield_at)
     if program.yield_at and preemptions is None:
         raise UserError(f"{file}: it has yield-at; then only --preemptions N can be searched")
     return ProgramSubject(program.bare(), kernel)

@@ -14,21 +14,21 @@ from fuzz.campaign.growth import Growth
 from fuzz.cli import (
     OK,
     SHOWN,
+    USAGE,
     UserError,
     cli,
     counter,
     emit,
     file_argument,
-    files_below,
     json_option,
     kernel_option,
     load,
+    load_each,
 )
-from fuzz.corpus import TEXT_ROWS, Race, program_files, races_folder, read_race
+from fuzz.corpus import TEXT_ROWS, races_folder, read_program, read_race
 from fuzz.crash import write_atomically
 from fuzz.findings import FINDINGS
 from fuzz.pairs import measure
-from fuzz.prog.prog import ProgError
 from fuzz.prog.text import print_program
 from fuzz.replay import replay_file
 from kstate.machine import points_met
@@ -68,8 +68,10 @@ def races_command(folder: Path | None, as_json: bool) -> int:
     \b
     Example:  kfuzz races
     """
-    races = _races(folder)
-    for race in races:
+    bad: list[str] = []
+    where = folder or races_folder()
+    races = [race for _, race in load_each([where], bad, read_race)]
+    for race in races if folder else (*races, *TEXT_ROWS):
         if as_json:
             emit(asdict(race))
         else:
@@ -78,18 +80,7 @@ def races_command(folder: Path | None, as_json: bool) -> int:
                 f"{'':14} shows on {', '.join(race.shows_on) or 'none'}; "
                 f"not on {', '.join(race.absent_on) or 'none'}; {race.source}"
             )
-    return OK
-
-
-def _races(folder: Path | None) -> list[Race]:
-    try:
-        where = folder or races_folder()
-        races = [read_race(path) for path in program_files(where)]
-        return races if folder else [*races, *TEXT_ROWS]
-    except ProgError as error:
-        raise UserError(str(error)) from None
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
+    return USAGE if bad else OK
 
 
 @cli.command("findings")
@@ -121,15 +112,16 @@ def points_command(paths: tuple[Path, ...], as_json: bool) -> int:
     \b
     Example:  kfuzz points | grep mlock_vma_page
     """
-    for path in files_below(paths or (races_folder(),)):
-        for _ in replay_file(load(path), None, None, None, enumerate_absent=False):
+    bad: list[str] = []
+    for _, program in load_each(paths or (races_folder(),), bad, read_program):
+        for _ in replay_file(program, None, None, None, enumerate_absent=False):
             pass
     for point in points_met():
         if as_json:
             emit({"name": point.name, "access": point.primitive.access})
         else:
             click.echo(point.name)
-    return OK
+    return USAGE if bad else OK
 
 
 @cli.command("ops")
@@ -224,7 +216,11 @@ def bench_command(name: str | None, salt: str, keep: Path | None, as_json: bool)
     """
     if name is None:
         for bench in benches.BENCHES.values():
-            click.echo(f"{bench.__name__:8} {(bench.__doc__ or '').splitlines()[0]}")
+            summary = (bench.__doc__ or "").splitlines()[0]
+            if as_json:
+                emit({"name": bench.__name__, "summary": summary})
+            else:
+                click.echo(f"{bench.__name__:8} {summary}")
         return OK
     if name not in benches.BENCHES:
         raise UserError(f"unknown bench {name!r}; known: {', '.join(benches.BENCHES)}")

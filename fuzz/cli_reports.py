@@ -24,17 +24,18 @@ from fuzz.bisect import (
 from fuzz.cli import (
     OK,
     SHOWN,
+    USAGE,
     UserError,
     cli,
     emit,
     file_argument,
-    files_below,
     json_option,
     kernel_option,
     known_ids,
     load,
+    load_each,
 )
-from fuzz.corpus import races_folder
+from fuzz.corpus import races_folder, read_program
 from fuzz.explore import REFUTED, Exploration
 from fuzz.locks import Survey, as_they_say, random_runs, survey
 from fuzz.version import stamp
@@ -222,7 +223,9 @@ def locks_command(
     \b
     Example:  kfuzz locks --under ptl --within mlock_vma_page --random 500
     """
-    programs = [load(path) for path in files_below(paths or (races_folder(),))]
+    bad: list[str] = []
+    loaded = load_each(paths or (races_folder(),), bad, read_program)
+    programs = [program for _, program in loaded]
     planned = [*as_they_say(programs), *random_runs(random_count, seed, kernel)]
     result = survey(planned, kernel, under=under, within=within)
     if under is not None and under not in result.classes:
@@ -234,6 +237,8 @@ def locks_command(
         emit(_survey(result, kernel, under, within))
     else:
         _print_survey(result, kernel, under, within)
+    if bad:
+        return USAGE
     return SHOWN if result.violations else OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -15,19 +16,23 @@ from fuzz.cli import (
     OK,
     SHOWN,
     USAGE,
+    Signals,
     UserError,
     cli,
     counter,
     emit,
-    files_below,
     json_option,
     kernel_option,
     known_ids,
     load,
+    load_each,
     no_kernel,
     user_errors,
     user_subject,
+    with_yield_at,
+    yield_at_option,
 )
+from fuzz.corpus import read_program
 from fuzz.crash import write_atomically
 from fuzz.datarace import DataRace, spell, watched_data_races
 from fuzz.explore import explore
@@ -86,14 +91,8 @@ def replay_command(
     known_ids([expect_id] if expect_id else [])
     if (stop_at is not None) != use_pdb:
         raise UserError("--stop-at TURN and --pdb belong together")
-    unexpected = bad = False
-    for path in files_below(paths):
-        try:
-            program = load(path)
-        except UserError as error:
-            click.echo(f"kfuzz: {error.message}", err=True)
-            bad = True
-            continue
+    unexpected, bad = False, list[str]()
+    for path, program in load_each(paths, bad, read_program):
         if stop_at is not None and stop_at > len(program.schedule or ()):
             turns = len(program.schedule or ())
             raise UserError(f"{path}: --stop-at {stop_at}: its schedule has {turns} turns")
@@ -262,6 +261,7 @@ def _shown_by(
 @click.option("--seed", default="0", show_default=True)
 @click.option("--only", multiple=True, metavar="ID", help="Only this finding counts.")
 @click.option("--ignore", multiple=True, metavar="ID", help="This finding does not count.")
+@yield_at_option
 @json_option
 def sample_command(
     file: str,
@@ -271,6 +271,7 @@ def sample_command(
     seed: str,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
+    yield_at: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """How often does a scheduler hit? With 95 % (Wilson) intervals; `all` compares them.
@@ -288,7 +289,7 @@ def sample_command(
             check_deterministic(subject)
     else:
         known_ids((*only, *ignore))
-        program = load(Path(file)).bare()
+        program = with_yield_at(load(Path(file)), yield_at).bare()
         spec = parse_spec(kernel or program.kernel).text
         subject = ProgramSubject(program, spec, and_slow(only))
     names = SAMPLERS if scheduler == "all" else (scheduler,)
@@ -380,7 +381,7 @@ def minimize_command(
     schedule_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Make a reproducer smaller: operations, tasks, turns, machine.
+    """Make a reproducer smaller: operations, tasks, turns, machine. Stopped, it gives what it has.
 
     Of FILE.py:function just the faults and turns: none that is left can be left out.
 
@@ -388,6 +389,7 @@ def minimize_command(
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
               kfuzz minimize mine.py:lost_update -o turns
     """
+    signals = Signals()
     if is_user_program(file):
         no_kernel(file, kernel)
         with user_errors(file):
@@ -395,7 +397,8 @@ def minimize_command(
     else:
         if schedule_file is not None:
             raise UserError(f"{file}: --schedule is for FILE.py:function: a .prog has its own")
-        id, text, runs, what = _minimise_program(Path(file), only, kernel)
+        stop = lambda: signals.number != 0  # noqa: E731
+        id, text, runs, what = _minimise_program(Path(file), only, kernel, stop)
     if output is not None:
         try:
             write_atomically(output, text)
@@ -407,7 +410,7 @@ def minimize_command(
         click.echo(text, nl=False)
     else:
         click.echo(f"{output}: {id} with {what}, after {runs} runs")
-    return OK
+    return signals.status if signals.number else OK
 
 
 def _minimise_turns(
@@ -430,7 +433,7 @@ def _minimise_turns(
 
 
 def _minimise_program(
-    file: Path, only: str | None, kernel: str | None
+    file: Path, only: str | None, kernel: str | None, stop: Callable[[], bool]
 ) -> tuple[str, str, int, str]:
     known_ids([only] if only else [])
     program = load(file)
@@ -440,7 +443,7 @@ def _minimise_program(
     if not outcome.findings:
         raise UserError(f"{file}: shows nothing on {outcome.kernel}: nothing to keep")
     id = only or outcome.findings[0].id
-    minimal = minimise(program, id)
+    minimal = minimise(program, id, stop=stop)
     if minimal is None:
         raise UserError(f"{file}: does not show {id} on {outcome.kernel}")
     operations = minimal.program.operations_count()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import EISDIR
 from pathlib import Path
+from typing import NoReturn
 
 from fuzz.findings import FINDINGS
 from fuzz.prog.prog import FILE_BYTES_MAX, ProgError, Program
@@ -59,10 +61,21 @@ def _check_names(program: Program, lines: Sequence[str]) -> None:
 
 
 def program_files(path: Path) -> list[Path]:
-    """The file itself, or every .prog file below a folder, by name."""
-    if path.is_dir():
-        return sorted(path.rglob("*.prog"))
-    return [path]
+    """The file itself, or every .prog file below a folder, by name.
+
+    Raises: OSError: a folder that cannot be looked into."""
+    if not path.is_dir():
+        return [path]
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    return sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(path, onerror=fail)
+        for name in names
+        if name.endswith(".prog")
+    )
 
 
 def races_folder() -> Path:
@@ -138,9 +151,9 @@ def read_race(path: Path) -> Race:
             said[name] = value.strip()
     missing = [name for name in FIELDS if not said[name]]
     if missing:
-        raise ProgError(f"{path}: no '# {missing[0]}:' comment")
+        raise ProgError(f"no '# {missing[0]}:' comment")
     if not said[PREEMPTIONS].isdecimal():
-        raise ProgError(f"{path}: '# {PREEMPTIONS}: {said[PREEMPTIONS]}' is no number")
+        raise ProgError(f"'# {PREEMPTIONS}: {said[PREEMPTIONS]}' is no number")
     shown = [expect for expect in program.expects if not expect.absent]
     finding = shown[0].id if shown else ""
     return Race(

@@ -89,6 +89,9 @@ class Portion:
     @classmethod
     def unpacked(cls, packed: dict[str, Any]) -> Portion:
         portion = cls(**packed)
+        counts = portion.schedules, portion.classes, portion.redundant, portion.probes
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("a count is no number")
         portion.witnesses = {
             id: Witness(order, tuple(TurnSpec(*turn) for turn in turns), text)
             for id, (order, turns, text) in packed["witnesses"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,12 +16,13 @@ from fuzz.campaign.campaign import Campaign
 from fuzz.campaign.growth import Hit
 from fuzz.campaign.portfolio import Yield
 from fuzz.conflict import key
-from fuzz.crash import add_odds, folder_name, reproducer, save, write_atomically
+from fuzz.corpus import read_program
+from fuzz.crash import add_odds, folder_name, holds, reproducer, save, write_atomically
 from fuzz.minimise import minimise
 from fuzz.oracles import SLOW_IDS, SLOW_ORACLES
 from fuzz.prog.prog import ProgError, Program
-from fuzz.prog.text import parse, print_program
-from fuzz.run import run
+from fuzz.prog.text import print_program
+from fuzz.run import Outcome, run
 
 MINIMISED_PER_ID = 3  # different crashes of one finding worth a folder of their own
 STATUS_EVERY_S = 2.0
@@ -71,13 +73,21 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A worker could not go on. error: why; what it had found is on disk."""
+
+    seed: str
+    error: Exception
+
+
+@dataclass(frozen=True)
 class Lost:
     """A worker was killed from outside. seed: of its campaign. What it had found is on disk."""
 
     seed: str
 
 
-Event = Status | Found | Lost
+Event = Status | Found | Failed | Lost
 
 
 class Driver:
@@ -88,7 +98,9 @@ class Driver:
         self.campaign = Campaign(options.kernel, options.seed, initial)
         self.status = Status()
         self.stopped = False
-        self._known: set[str] = set()
+        self._seen: set[str] = set()  # crashes met, as they were found
+        self._kept: set[str] = set()  # names of those that have been made smaller
+        self._mine: dict[Path, str] = {}  # folders that this campaign has written, and what
         self._best: dict[str, tuple[str, Program, Path | None]] = {}
         self._minimised: dict[str, int] = {}
         self._rough: deque[tuple[str, Program, Path | None]] = deque()
@@ -161,9 +173,9 @@ class Driver:
             status.counts[id] = status.counts.get(id, 0) + 1
             status.first_hit.setdefault(id, (status.runs, status.elapsed_s))
             raw = key(hit.program, hit.outcome, finding)
-            if self._minimised.get(id, 0) >= MINIMISED_PER_ID or f"{id}-{raw}" in self._known:
+            if self._minimised.get(id, 0) >= MINIMISED_PER_ID or f"{id}-{raw}" in self._seen:
                 continue
-            self._known.add(f"{id}-{raw}")
+            self._seen.add(f"{id}-{raw}")
             self._minimised[id] = self._minimised.get(id, 0) + 1
             yield from self._keep(reproducer(hit.program, hit.outcome, id), id)
 
@@ -181,43 +193,54 @@ class Driver:
                 status.counts[id] = status.counts.get(id, 0) + 1
                 status.first_hit.setdefault(id, (status.runs, status.elapsed_s))
                 name = folder_name(entry.program, outcome, id)
-                if self._minimised.get(id, 0) >= MINIMISED_PER_ID or name in self._known:
+                if self._minimised.get(id, 0) >= MINIMISED_PER_ID or name in self._seen:
                     continue
-                self._known.add(name)
+                self._seen.add(name)
                 self._minimised[id] = self._minimised.get(id, 0) + 1
                 program = reproducer(entry.program, outcome, id)
-                crashes = options.crashes
-                folder = None if crashes is None else save(crashes, program, outcome, id)
+                folder = self._save(program, outcome, id)
                 yield Found(id, name, folder, program, True)
+
+    def _save(self, program: Program, outcome: Outcome, id: str) -> Path | None:
+        """Its folder, where there are any."""
+        crashes = self.options.crashes
+        if crashes is None:
+            return None
+        saved = save(crashes, program, outcome, id)
+        if saved.written:
+            self._mine[saved.folder] = print_program(program)
+        return saved.folder
+
+    def _remove(self, folder: Path | None) -> None:
+        """A better form of what this campaign has put there is elsewhere."""
+        wrote = self._mine.pop(folder, None) if folder is not None else None
+        if folder is not None and wrote is not None and holds(folder, wrote):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _keep(self, program: Program, id: str) -> Iterator[Event]:
         """Save as found; it is made smaller when there is time."""
-        crashes = self.options.crashes
-        rough: Path | None = None
-        if crashes is not None:
-            rough = save(crashes, program, run(program), id)
+        rough = self._save(program, run(program), id)
+        if rough is not None:
             yield Found(id, rough.name, rough, program, False)
         self._rough.append((id, program, rough))
 
     def _make_smaller(self, id: str, program: Program, rough: Path | None) -> Iterator[Event]:
         """Replace what was saved as found by what can be had without looking for schedules."""
-        crashes = self.options.crashes
         minimal = minimise(program, id, research=False, stop=lambda: self._out_of_time(1.0))
         if minimal is None:
             return
         self._smaller_runs += minimal.runs
         name = folder_name(minimal.program, minimal.outcome, id)
-        if name in self._known and rough is not None and rough.name != name:
-            _remove(rough)
-            return
-        self._known.add(name)
-        folder = None
-        if crashes is not None:
-            folder = save(crashes, minimal.program, minimal.outcome, id)
-            if rough is not None and rough != folder:
-                _remove(rough)
-        self._best.setdefault(name, (id, minimal.program, folder))
-        yield Found(id, name, folder, minimal.program, True)
+        if name in self._kept:  # another has been made into the same
+            _, best, folder = self._best[name]
+        else:
+            self._kept.add(name)
+            best, folder = minimal.program, self._save(minimal.program, minimal.outcome, id)
+            self._best[name] = id, best, folder
+        if rough != folder:
+            self._remove(rough)
+        replaces = rough.name if rough is not None and rough != folder else ""
+        yield Found(id, folder.name if folder else name, folder, best, True, replaces)
 
     def _polish(self, name: str, best: tuple[str, Program, Path | None]) -> Iterator[Event]:
         """Make a reproducer smaller with all means: also by looking for other schedules."""
@@ -228,14 +251,16 @@ class Driver:
             if folder is not None:
                 self._polished.append((id, folder))
             return
-        better = folder_name(minimal.program, minimal.outcome, id)
+        before = folder.name if folder else name
         if folder is not None:
-            saved = save(folder.parent, minimal.program, minimal.outcome, id)
+            saved = self._save(minimal.program, minimal.outcome, id)
+            assert saved is not None
             if saved != folder:
-                _remove(folder)
+                self._remove(folder)
             folder = saved
             self._polished.append((id, folder))
-        yield Found(id, better, folder, minimal.program, True, name)
+        better = folder.name if folder else folder_name(minimal.program, minimal.outcome, id)
+        yield Found(id, better, folder, minimal.program, True, before)
 
     def _save_corpus(self) -> None:
         corpus = self.options.corpus
@@ -249,18 +274,12 @@ class Driver:
         self._written = len(self.campaign.corpus)
 
 
-def _remove(folder: Path) -> None:
-    for file in sorted(folder.iterdir()):
-        file.unlink()
-    folder.rmdir()
-
-
 def load_corpus(folder: Path, complain: Callable[[str], None]) -> tuple[Program, ...]:
     """Every program of a folder, by name. A bad file is complained about and left out."""
     programs = []
     for path in sorted(folder.glob("*.prog")):
         try:
-            programs.append(parse(path.read_bytes()))
+            programs.append(read_program(path))
         except ProgError as error:
             complain(error.at(str(path)))
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import multiprocess
 from multiprocess.connection import wait
 
-from fuzz.campaign.driver import Driver, Event, Lost, Options, Status
+from fuzz.campaign.driver import Driver, Event, Failed, Lost, Options, Status
 from fuzz.campaign.portfolio import Yield
 from fuzz.prog.prog import Program
 
@@ -51,13 +52,13 @@ def run_workers(driver: Driver, initial: tuple[Program, ...], jobs: int) -> Iter
                 event = pipe.recv()
             except (EOFError, OSError):
                 event = Lost(seed)
-            if event is None or isinstance(event, Lost):
+            if event is None or isinstance(event, (Failed, Lost)):
                 worker.join()
                 del workers[pipe]
             if isinstance(event, Status):
                 latest[seed] = event
                 yield _together(latest)
-            elif isinstance(event, Lost):
+            elif isinstance(event, (Failed, Lost)):
                 yield event
             elif event is not None and (event.name, event.minimised) not in told:
                 told.add((event.name, event.minimised))
@@ -75,6 +76,9 @@ def _work(pipe: Any, options: Options, initial: tuple[Program, ...]) -> None:
         pipe.send(None)
     except BrokenPipeError:
         return  # whoever started it is gone
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # its own traceback does not go through the pipe
+        pipe.send(Failed(str(options.seed), error))
 
 
 def _together(latest: dict[str, Status]) -> Status:

@@ -26,7 +26,7 @@ from kstate.patches import CLEAN
 
 def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: Path) -> None:
     """The seed and the number of runs are fixed, so what it finds is too."""
-    driver = Driver(Options("v4.3", 5, runs_max=13_000, crashes=tmp_path))
+    driver = Driver(Options("v4.3", 1, runs_max=13_000, crashes=tmp_path))
     found = [event for event in driver.events() if isinstance(event, Found)]
     expected = {"mlocked-page-leak", "bug-newpage-trylock", "nr-mlock-mismatch"}
     assert expected <= set(driver.status.counts)
@@ -48,8 +48,10 @@ def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: 
 def test_making_reproducers_smaller_takes_its_share_of_the_runs_and_no_more(tmp_path: Path) -> None:
     driver = Driver(Options("v4.3", 5, runs_max=3000, crashes=tmp_path))
     spent, during, after = 0, 0, 0
+    smaller: set[str] = set()  # what replaces one of these has been made smaller with all means
     for event in driver.events():
-        if isinstance(event, Found) and event.minimised and not event.replaces:
+        if isinstance(event, Found) and event.minimised and event.replaces not in smaller:
+            smaller.add(event.name)
             if driver.campaign.runs < 3000:
                 assert spent < SMALLER_SHARE * driver.campaign.runs
                 during += 1
@@ -120,14 +122,48 @@ def test_a_better_reproducer_replaces_the_old_one_and_a_worse_one_does_not(tmp_p
     big = replace(parse(text), kernel="v4.3")
     minimal = minimise(big, id)
     assert minimal is not None
-    first = crash.save(tmp_path, crash.reproducer(big, run(big), id), run(big), id)
+    rough = crash.reproducer(big, run(big), id)
+    first = crash.save(tmp_path, rough, run(big), id)
     second = crash.save(tmp_path, minimal.program, minimal.outcome, id)
-    assert first == second
-    kept = (first / "repro.prog").read_text()
+    assert first == second == crash.Saved(first.folder, True)
+    repro = first.folder / "repro.prog"
+    kept = repro.read_text()
     assert parse(kept) == minimal.program
-    crash.save(tmp_path, crash.reproducer(big, run(big), id), run(big), id)
-    assert (first / "repro.prog").read_text() == kept
-    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert not crash.save(tmp_path, rough, run(big), id).written
+    assert repro.read_text() == kept
+    assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
+    # What is there but does not show it is no better, however small.
+    for worthless in ("kfuzz 1\nkernel: v4.3\nmachine: cpus=1\n", "", "choices: bogus | |"):
+        repro.write_text(worthless)
+        assert crash.save(tmp_path, minimal.program, minimal.outcome, id).written
+        assert repro.read_text() == kept
+
+
+def test_a_reproducer_of_another_kernel_stays_where_it_is(tmp_path: Path) -> None:
+    text, id = grown()
+    folders = {}
+    for kernel in ("v4.3", "v4.3+P06", "v4.3"):
+        program = replace(parse(text), kernel=kernel)
+        minimal = minimise(program, id)
+        assert minimal is not None
+        folder = crash.save(tmp_path, minimal.program, minimal.outcome, id).folder
+        assert parse((folder / "repro.prog").read_text()).kernel == kernel
+        folders[kernel] = folder.name
+    assert folders["v4.3+P06"] == folders["v4.3"] + "+v4.3+P06"
+
+
+def test_a_campaign_leaves_the_folders_of_another_alone(tmp_path: Path) -> None:
+    """Of what is there before, nothing goes but for a smaller form of the same crash."""
+
+    def campaign(seed: int) -> dict[str, str]:
+        options = Options("v4.3", seed=seed, runs_max=3000, crashes=tmp_path)
+        list(Driver(options).events())
+        return {path.parent.name: path.read_text() for path in tmp_path.glob("*/repro.prog")}
+
+    before = campaign(5)
+    assert before
+    after = campaign(6)
+    assert before.keys() <= after.keys()
 
 
 def test_every_mutation_of_a_valid_program_is_valid_and_runs() -> None:

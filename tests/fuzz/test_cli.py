@@ -341,3 +341,217 @@ def test_a_mistake_of_ours_is_exit_70_with_a_saved_traceback(
     saved = Path(told.split()[-1])
     assert "planted" in saved.read_text()
     saved.unlink()
+
+
+@pytest.mark.parametrize(
+    ("added", "place", "words"),
+    [
+        ("choices: bogus | |", ":7:10", "unknown scheduler"),
+        ("choices: pct(depth=3) | |", ":7:10", "not expanded"),
+        ("faults:\n  cpu0 alloc_pag #1", ":8:8", "can fail"),
+        ("faults:\n  cpu7 alloc_page #1", ":8:19", "there is no cpu7"),
+        ("faults:\n  cpu0 alloc_page #" + "9" * 5000, ":8:3", "at which call"),
+        ("expect v4.3: not no-such-finding", ":7:18", "unknown finding"),
+        ("expect v4.3+x:typo: clean", ":7:13", "no line of kstate asks"),
+    ],
+    ids=["scheduler", "unexpanded", "what fails", "who", "digits", "finding", "toggle"],
+)
+def test_what_a_file_names_must_be_there(
+    tmp_path: Path, added: str, place: str, words: str
+) -> None:
+    """And the files after a bad one are run."""
+    head = "kfuzz 1\nkernel: v4.3\nmachine: cpus=1\ncpu0:\n  A map 0 anon\n  A read 0.0\n"
+    (tmp_path / "a.prog").write_text(head + added + "\n")
+    (tmp_path / "b.prog").write_text(head)
+    refused(kfuzz("show", tmp_path / "a.prog"), f"a.prog{place}: ", words)
+    result = kfuzz("replay", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"kfuzz: {tmp_path}/a.prog{place}: ")
+    assert "b.prog" in result.stdout
+
+
+def test_no_zones_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.prog").write_text("kfuzz 1\nkernel: v4.3\nmachine: cpus=2 zones=0\n")
+    refused(kfuzz("fmt", tmp_path / "a.prog"), "3:10", "zones=0")
+
+
+def test_a_claim_of_absence_wants_a_run_that_could_have_shown_it(tmp_path: Path) -> None:
+    """Not one that has left its schedule, nor one that a BUG has ended: then all absent findings
+    are searched for, not the first alone."""
+    text = LEAK.read_text()
+    lost = text[: text.index("expect ")].replace(
+        "\n  cpu1 until", "\n  cpu0 for 9000\n  cpu1 until", 1
+    )
+    for expects, status in (
+        (("not bad-rss-counter",), 0),
+        (("not bad-rss-counter", "not mlocked-page-leak"), 1),
+        (("not mlocked-page-leak", "not bad-rss-counter"), 1),
+        (("clean",), 1),
+    ):
+        file = tmp_path / "lost.prog"
+        file.write_text(lost + "".join(f"expect v4.3: {expect}\n" for expect in expects))
+        result = kfuzz("replay", file)
+        assert "followed 0 of" in result.stdout
+        assert result.returncode == status, (expects, result.stdout)
+    bug = (RACES / "7a.prog").read_text()
+    file = tmp_path / "bug.prog"
+    file.write_text(bug[: bug.index("expect ")] + "expect v4.3: not mlocked-page-leak\n")
+    result = kfuzz("replay", file)
+    assert result.returncode == 0
+    assert "EXHAUSTED" in result.stdout
+
+
+def test_a_bound_says_what_the_file_leaves_out(tmp_path: Path) -> None:
+    text = LEAK.read_text()
+    head, _, rest = text.partition("schedule:")
+    file = tmp_path / "less.prog"
+    file.write_text(
+        head + "yield-at: mm/rmap.py:*\nfaults:\n  cpu1 alloc_page #9\nschedule:" + rest
+    )
+    shown = kfuzz("explore", file, "--preemptions", 0, "--kernel", "v4.4")
+    said = "preemptions <= 0, faults 0, yield-at mm/rmap.py:*, failing cpu1 alloc_page #9"
+    assert said in shown.stdout
+    file.write_text(head + "yield-at: mm/nosuch.py:*\nschedule:" + rest)
+    refused(kfuzz("explore", file, "--preemptions", 2), "mm/nosuch.py:*", "matches no point")
+    refused(kfuzz("explore", LEAK, "--yield-at", "x*", "--preemptions", 0), "'x*'", "no point")
+    shown = kfuzz("sample", LEAK, "--scheduler", "pos", "--runs", 3, "--yield-at", "mm/rmap.py:*")
+    assert shown.returncode in (0, 1)
+
+
+def test_stop_at_counts_the_turns_of_the_schedule(tmp_path: Path) -> None:
+    refused(kfuzz("replay", LEAK, "--pdb"), "belong together")
+    refused(kfuzz("replay", LEAK, "--stop-at", 1), "belong together")
+    refused(kfuzz("replay", LEAK, "--stop-at", 99, "--pdb"), "turns")
+    file = tmp_path / "more.prog"
+    text = LEAK.read_text()
+    file.write_text(text.replace("schedule:\n", "schedule:\n  cpu1 for 3\n  cpu1 for 3\n", 1))
+    command = [sys.executable, "-m", "fuzz", "replay", str(file), "--kernel", "v4.3"]
+    result = subprocess.run(
+        [*command, "--stop-at", "2", "--pdb", "--json"],
+        input="c\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr.startswith("turn 2: cpu1 is about to do ")
+    assert json.loads(result.stdout)["steps"]
+    ended = subprocess.run(
+        [*command, "--stop-at", "2", "--pdb"], input="", capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 0
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
+    for command in ("ops --json", "replay corpus/races --trace"):
+        shell = f"{sys.executable} -m fuzz {command} | head -1; echo ${{PIPESTATUS[0]}}"
+        result = subprocess.run(
+            ["bash", "-c", shell],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=RACES.parent.parent,
+        )
+        assert result.stderr == ""
+        assert result.stdout.splitlines()[-1] == "141"
+
+
+def test_a_full_disk_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "fuzz", "findings"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 2
+    assert "No space left" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_is_written_to_stays_what_it_is(tmp_path: Path) -> None:
+    file, link = tmp_path / "a.prog", tmp_path / "link.prog"
+    file.write_text("kfuzz 1\n# why\nkernel:   v4.3\nmachine: cpus=1\ninit: # nothing\n")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    assert kfuzz("fmt", "-w", link).returncode == 0
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text().count("#") == 2
+    assert kfuzz("minimize", LEAK, "--kernel", "v4.3", "-o", "/dev/null").returncode == 0
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "init:  # none\ncpu0:  # t0\n  A exit  # bye\n",
+            "# none\ncpu0:  # t0\n  A exit  # bye\n",
+        ),
+        (
+            "yield-at:\nfaults:  # none\nexpect v4.3: clean  # sure\n",
+            "# none\nexpect v4.3: clean  # sure\n",
+        ),
+        ("init:\nfaults:\n# the end\n", "# the end\n"),
+    ],
+)
+def test_comments_of_sections_that_go_stay(tmp_path: Path, before: str, after: str) -> None:
+    head = "kfuzz 1\nkernel: v4.3\nmachine: cpus=1 zones=1 pages=16 pool=0\n"
+    (tmp_path / "a.prog").write_text(head + before)
+    assert kfuzz("fmt", tmp_path / "a.prog").stdout == head + after
+
+
+def test_times_end_and_paths_that_cannot_be_looked_at_are_told(tmp_path: Path) -> None:
+    for value in ("nan", "inf", "1e999"):
+        refused(kfuzz("run", "--time", value), "no number of seconds")
+        refused(kfuzz("explore", LEAK, "--time", value), "no number of seconds")
+    refused(kfuzz("replay", tmp_path / ("x" * 300)), "name too long")
+    os.mkfifo(tmp_path / "pipe.prog")
+    refused(kfuzz("replay", tmp_path / "pipe.prog"), "not a file")
+    refused(kfuzz("races", tmp_path), "pipe.prog", "not a file")
+
+
+def test_a_checkpoint_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    search = ("explore", RACES / "2k.prog", "--preemptions", 1, "--checkpoint", kept)
+    assert kfuzz(*search).returncode == 0
+    head, line, *_ = kept.read_text().splitlines()
+    for wrong in ("[[], null, {}]", line.replace('"schedules": ', '"schedules": -'), "[" * 100_000):
+        kept.write_text(f"{head}\n{wrong}\n")
+        refused(kfuzz(*search), "kept:2", "no line of a checkpoint")
+
+
+def test_a_campaign_whose_disk_is_full_tells_what_it_has_found(tmp_path: Path) -> None:
+    """A limit on file sizes stands for the disk."""
+    for jobs in (1, 2):
+        shell = f"ulimit -f 1; trap '' XFSZ; {sys.executable} -m fuzz run --runs 9000 --jobs {jobs}"
+        result = subprocess.run(
+            ["bash", "-c", f"{shell} --crashes {tmp_path}/{jobs}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 2, result
+        assert result.stderr.splitlines()[-1].startswith("kfuzz: ")
+        assert "File too large" in result.stderr.splitlines()[-1]
+        assert not list((tmp_path / str(jobs)).iterdir())
+
+
+def test_ctrl_c_while_it_starts_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "fuzz", "ops"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "kstate.machine" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.communicate()
+    assert "Traceback" not in rest
+    assert process.returncode in (0, 130)

@@ -29,7 +29,8 @@ def test_verdicts_and_exit_statuses() -> None:
     record = json.loads(shown.stdout)
     assert shown.returncode == 1
     assert record["verdict"] == "refuted"
-    assert record["bound"] == {"preemptions": None, "faults": 0, "steps": 20000, "only": None}
+    bound = {"preemptions": None, "faults": 0, "steps": 20000, "only": None, "given": []}
+    assert record["bound"] == bound
     assert record["schedules"] == record["classes"] == 26
     assert [finding["id"] for finding in record["findings"]] == ["bug-newpage-trylock"]
     assert record["findings"][0]["turns"]

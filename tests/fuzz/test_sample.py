@@ -74,7 +74,7 @@ def test_a_crash_report_says_how_hard_it_is_to_hit(tmp_path: Path) -> None:
     program = read_program(RACES / "7a.prog")
     outcome = run(program)
     id = "bug-newpage-trylock"
-    folder = crash.save(tmp_path, crash.reproducer(program, outcome, id), outcome, id)
+    folder = crash.save(tmp_path, crash.reproducer(program, outcome, id), outcome, id).folder
     before = (folder / "report.txt").read_text()
     assert "how hard" not in before
     crash.add_odds(folder, id, stop=lambda: True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kstate import patches
 from kstate.patches import CLEAN, SERIES, TABLE, SpecError, parse_spec
 
 
@@ -29,7 +30,6 @@ def test_v44_is_v43_with_the_series_and_what_else_came_with_it() -> None:
         ("v4.4+fix:ksm-no-file-P02", "v4.4-P02+fix:ksm-no-file"),
         (CLEAN, CLEAN),
         ("v4.3+alt:single-page-munlock", "v4.3+alt:single-page-munlock"),
-        ("v4.3+x:mine", "v4.3+x:mine"),
     ],
 )
 def test_specs_have_one_canonical_form(text: str, canonical: str) -> None:
@@ -54,3 +54,18 @@ def test_specs_have_one_canonical_form(text: str, canonical: str) -> None:
 def test_what_is_no_kernel_is_refused_with_a_reason(text: str, wrong: str) -> None:
     with pytest.raises(SpecError, match=wrong):
         parse_spec(text)
+
+
+def test_a_toggle_of_ones_own_is_asked_for_by_some_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpecError, match="no line of kstate asks for 'x:mine'"):
+        parse_spec("v4.3+x:mine")
+    monkeypatch.setattr(patches, "own_names", lambda: frozenset({"x:mine"}))
+    assert parse_spec("v4.4+x:mine-P02").toggles == parse_spec("v4.4-P02").toggles | {"x:mine"}
+    with pytest.raises(SpecError, match="unknown patch 'too'"):
+        parse_spec("v4.4+x:mine-too")
+
+
+def test_a_commit_that_another_patch_rests_on_stays_in() -> None:
+    with pytest.raises(SpecError, match="P11 requires 8bdd63809160"):
+        parse_spec("v4.4-8bdd63809160")
+    assert parse_spec("v4.4-8bdd63809160-P11")
