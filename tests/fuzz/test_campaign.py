@@ -46,7 +46,7 @@ def test_a_campaign_from_nothing_finds_races_and_every_folder_replays(tmp_path: 
 
 
 def test_making_reproducers_smaller_takes_its_share_of_the_runs_and_no_more(tmp_path: Path) -> None:
-    driver = Driver(Options("v4.3", 5, runs_max=3000, crashes=tmp_path))
+    driver = Driver(Options("v4.3", 3, runs_max=3000, crashes=tmp_path))
     spent, during, after = 0, 0, 0
     smaller: set[str] = set()  # what replaces one of these has been made smaller with all means
     for event in driver.events():
