@@ -5,7 +5,7 @@ import signal
 
 
 def main() -> None:
-    """Until all is imported, which takes a moment, Ctrl-C just ends it: nothing can be lost yet."""
+    """Until all commands are imported Ctrl-C just ends it: nothing can be lost yet."""
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     from fuzz import cli
 

@@ -548,7 +548,7 @@ def test_ctrl_c_while_it_starts_is_quiet() -> None:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "kstate.machine" in line:
+        if "click" in line:
             break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
