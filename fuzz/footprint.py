@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fuzz.dpor.events import READER, Role, role, role_of
+from fuzz.dpor.events import READER, Role, role_looked, role_of
 from fuzz.subject import Ran
 from kstate.machine import Machine, Point, Switch, Task, decode
 
@@ -137,7 +137,7 @@ def steps_from(ran: Ran, first: int) -> list[Step]:
             end = event.log_at + 2 + point.primitive.results
             while seen < len(looks) and looks[seen][0] <= end:
                 _, thing, word, store = looks[seen]
-                step.accesses.append((thing.id, role(word, store)))
+                step.accesses.append((thing.id, role_looked(thing, word, store)))
                 seen += 1
             step.lender = _lender(point.primitive.name, event.operand, machine)
             step.final = task == 0 and point.primitive.name == "end"

@@ -141,6 +141,14 @@ def role(word: str, store: bool, rcu: str = "") -> Role:
     return found
 
 
+def role_looked(thing: object, word: str, store: bool) -> Role:
+    """The role of what `look` or `touch` tells. RCU is the machine's; of nothing else it is a word
+    like others."""
+    if word == "rcu" and isinstance(thing, Machine):
+        return WAITER if store else READER
+    return role(word, store)
+
+
 def role_of(point: Point) -> Role:
     primitive = point.primitive
     if primitive.name in _RCU_READ:

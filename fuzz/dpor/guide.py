@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role
+from fuzz.dpor.events import Names, Step, conflict, ordered, pending, role_looked
 from fuzz.subject import NotDeterministic
 from kstate.machine import (
     Choices,
@@ -131,7 +131,7 @@ class Guide:
             self._tasks_known = len(machine.tasks)
             return
         for _, thing, word, store in looked:
-            step.touches(self.names.of(thing.id), role(word, store))
+            step.touches(self.names.of(thing.id), role_looked(thing, word, store))
         if len(machine.tasks) > self._tasks_known:
             step.spawned = tuple(range(self._tasks_known, len(machine.tasks)))
             self._tasks_known = len(machine.tasks)

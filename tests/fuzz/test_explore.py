@@ -388,3 +388,10 @@ def test_all_schedules_are_searched_whole_with_several_jobs() -> None:
     for jobs in (1, 2):
         found = explore(MachineSubject(setup), preemptions=None, jobs=jobs)
         assert (found.verdict, found.schedules) == (REFUTED, 4)
+
+
+def test_what_is_looked_at_as_an_rcu_reader_conflicts_with_a_grace_period() -> None:
+    """mem_cgroup_begin_page_stat reads under RCU without a step of its own for the lock."""
+    race = read_program(races_folder() / "x-memcg-stat.prog")
+    assert explore(race, "v4.4", preemptions=None, stop_at_first=True).verdict == REFUTED
+    assert explore(race, CLEAN, preemptions=None).verdict == EXHAUSTED
