@@ -558,6 +558,12 @@ def begin_exit(mm: MmStruct) -> None:
     mm._exiting = True
 
 
+def find_process(k: Kernel, name: str) -> MmStruct | None:
+    """The process of a name. No step."""
+    look(k.swap, "processes")
+    return k.processes.get(name)
+
+
 def take_process(k: Kernel, mm: MmStruct) -> bool:
     """Let `mm` be the process of its name, which nobody can act as until `finish_fork`. Not where
     there is one that has mapped anything, or is at work, or is going away."""

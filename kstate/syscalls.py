@@ -63,6 +63,7 @@ from kstate.structs import (
     Kernel,
     MmStruct,
     begin_exit,
+    find_process,
     get_mm_user,
     touch_pte,
 )
@@ -345,7 +346,7 @@ def op_unmergeable(k: Kernel, mm: MmStruct, start: int) -> int:
 
 
 def op_ksm_merge(k: Kernel, mm: MmStruct, address: int, name: str, other: int) -> int:
-    other_mm = k.processes.get(name)
+    other_mm = find_process(k, name)
     return ESRCH if other_mm is None else ksm.ksm_do_scan(k, mm, address, other_mm, other)
 
 
@@ -725,7 +726,7 @@ def call(k: Kernel, process: str, name: str, arguments: tuple[Argument, ...]) ->
     Returns: what the system call returns; -ESRCH where the process is not there any more.
     """
     k.machine.note("operation-begin", process, name, arguments)
-    mm = k.processes.get(process)
+    mm = find_process(k, process)
     ret = ESRCH
     if mm is not None and get_mm_user(mm):
         k.current_mms[k.machine.current.index] = mm

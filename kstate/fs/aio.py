@@ -5,6 +5,7 @@ from __future__ import annotations
 from kstate.flags import EAGAIN, EINVAL, VM_READ, VM_SHARED, VM_SPECIAL, VM_WRITE, PG_writeback
 from kstate.machine import (
     down_write,
+    look,
     mutex_lock,
     mutex_trylock,
     mutex_unlock,
@@ -12,6 +13,7 @@ from kstate.machine import (
     spin_lock_irq,
     spin_unlock,
     spin_unlock_irq,
+    touch,
     up_write,
 )
 from kstate.mm import filemap, migrate, mmap, swap, truncate
@@ -32,6 +34,7 @@ def io_setup(k: Kernel, mm: MmStruct, start: int, pages_count: int) -> int:
     Returns:  0; -EAGAIN: there is a ring already (one for all processes here); -ENOMEM.
     Left out: I/O requests: the ring is written to by its owner only.
     """
+    touch(k.swap, "ring")
     if RING in k.files:
         return EAGAIN
     mapping = k.files[RING] = AddressSpace(k.machine, RING, "aio", i_size=pages_count)
@@ -60,6 +63,7 @@ def exit_aio(k: Kernel, mm: MmStruct) -> None:
     Source:   fs/aio.c exit_aio(), kill_ioctx(), v4.3.
     Context:  the last user of the address space; it is still mapped.
     """
+    look(k.swap, "ring")
     mapping = k.files.get(RING)
     if mapping is not None and mapping.ring is not None and mapping.ring.mm is mm:
         aio_free_ring(k, mapping)
@@ -77,6 +81,7 @@ def aio_free_ring(k: Kernel, mapping: AddressSpace) -> None:
     spin_lock(mapping.private_lock)
     mapping.ring = None
     spin_unlock(mapping.private_lock)
+    touch(k.swap, "ring")
     del k.files[RING]
     for page in ring.pages:
         swap.put_page(k, page)

@@ -307,6 +307,9 @@ class Machine:
         except Ending as ending:
             self.ending = ending
             return self._hub
+        except Exception as error:  # the scheduler's
+            self.error = error
+            return self._hub
         assert following.context is not None
         return following.context
 

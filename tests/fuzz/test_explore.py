@@ -26,6 +26,7 @@ from fuzz.dpor import Search
 from fuzz.dpor.guide import Follow
 from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, Exploration, explore
 from fuzz.footprint import Footprint, steps_from
+from fuzz.prog import parse
 from fuzz.prog.generate import generate
 from fuzz.prog.prog import Program
 from fuzz.run import run
@@ -395,3 +396,19 @@ def test_what_is_looked_at_as_an_rcu_reader_conflicts_with_a_grace_period() -> N
     race = read_program(races_folder() / "x-memcg-stat.prog")
     assert explore(race, "v4.4", preemptions=None, stop_at_first=True).verdict == REFUTED
     assert explore(race, CLEAN, preemptions=None).verdict == EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("cpu0", "cpu1"),
+    [("A fork C", "C write 0.0"), ("A io_setup 0", "B io_setup 0"), ("B exit", "A io_setup 0")],
+)
+def test_what_there_is_only_one_of_is_told_of(cpu0: str, cpu1: str) -> None:
+    """The process of a name, the ring: they are looked up without a step."""
+    head = f"kfuzz 1\nkernel: {CLEAN}\nmachine: cpus=2 zones=1 pages=16 pool=0\ninit:\n"
+    text = f"{head}  A map 0 anon\n  B io_setup 0\n  B unmap 0\ncpu0:\n  {cpu0}\ncpu1:\n  {cpu1}\n"
+    if "io_setup" in cpu0:
+        text = text.replace("  B io_setup 0\n  B unmap 0\n", "", 1)
+    program = parse(text)
+    for seed in range(40):
+        for ran, other in swapped(ProgramSubject(program), seed, 40):
+            assert of_kernel(ran) == of_kernel(other), seed

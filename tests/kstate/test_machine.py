@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -23,6 +23,7 @@ from kstate.machine import (
     SpinLock,
     SpinLockClass,
     StepLimit,
+    Task,
     Turn,
     WaitQueue,
     WaitQueueClass,
@@ -363,3 +364,31 @@ def test_who_ended_the_run_is_known_when_it_is_over() -> None:
 
     assert isinstance(m.run(root), KernelBug)
     assert m.current.name == "cpu2"
+
+
+@pytest.mark.parametrize("backend", [GREENLETS, THREADS])
+def test_a_scheduler_that_fails_where_a_task_ends_leaves_nothing_behind(backend: Backend) -> None:
+    class Fails(Default):
+        every_step = True
+
+        def pick(self, runnable: Sequence[Task], current: Task | None, steps: int) -> Turn:
+            if current is None and steps > 4:
+                raise ValueError("no idea")
+            return super().pick(runnable, current, steps)
+
+    def program(scheduler: Scheduler) -> Machine:
+        machine = Machine(scheduler, backend=backend)
+        word = Word(machine, "x")
+        machine.run(
+            lambda: machine.join(
+                *machine.spawn(lambda: fetch_add(word, 1), lambda: fetch_add(word, 2))
+            )
+        )
+        assert word.peek() == 3
+        return machine
+
+    first = program(Default()).trace_hash()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no idea"):
+            program(Fails())
+        assert program(Default()).trace_hash() == first
