@@ -108,6 +108,19 @@ class Race:
     preemptions: int = 2
 
 
+def shown_on(kernel: str) -> frozenset[str]:
+    """What the race files say that a kernel shows.
+
+    Raises: ProgError, OSError."""
+    expects = [
+        expect
+        for path in program_files(races_folder())
+        for expect in read_program(path).expects
+        if not expect.absent
+    ]
+    return frozenset(expect.id for expect in expects if expect.kernel == kernel)
+
+
 # Rows of the catalogue that change no behaviour: they have no file.
 TEXT_ROWS: tuple[Race, ...] = (
     Race(
