@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuzz.campaign.driver import Driver, Options
-from fuzz.corpus import races_folder, read_program, shown_on
+from fuzz.corpus import program_files, races_folder, read_program, shown_on
 from fuzz.explore import EXHAUSTED, REFUTED, UNDETERMINED, explore
 from fuzz.prog import parse
 from fuzz.run import run
