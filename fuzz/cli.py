@@ -236,6 +236,11 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(USAGE)
 
 
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """A command that does not watch for signals itself ends where it is."""
+    raise SystemExit(TERMINATED)
+
+
 def load_commands() -> None:
     for module in COMMANDS:
         import_module(f"fuzz.{module}")
@@ -244,6 +249,7 @@ def load_commands() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `kfuzz`. Not click's own main(), which takes a closed pipe for a failure."""
     load_commands()
+    signal.signal(signal.SIGTERM, _terminated)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with cli.make_context("kfuzz", arguments or ["--help"]) as context:

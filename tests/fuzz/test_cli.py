@@ -555,3 +555,19 @@ def test_ctrl_c_while_it_starts_is_quiet() -> None:
     process.communicate()
     assert "Traceback" not in rest
     assert process.returncode in (0, 130)
+
+
+@pytest.mark.parametrize("command", [("replay", RACES, "--data-races"), ("bench", "matrix")])
+def test_a_command_that_is_terminated_says_so_and_no_more(command: tuple[object, ...]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "fuzz", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said == ""
