@@ -9,8 +9,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     from fuzz import cli
 
-    cli.load_commands()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 

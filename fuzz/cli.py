@@ -241,17 +241,14 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 
-def load_commands() -> None:
-    for module in COMMANDS:
-        import_module(f"fuzz.{module}")
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `kfuzz`. Not click's own main(), which takes a closed pipe for a failure."""
-    load_commands()
-    signal.signal(signal.SIGTERM, _terminated)
+    for module in COMMANDS:
+        import_module(f"fuzz.{module}")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with cli.make_context("kfuzz", arguments or ["--help"]) as context:
             status = cli.invoke(context)
         sys.stdout.flush()
