@@ -180,6 +180,9 @@ class Signals:
         self.number = number
         signal.signal(number, signal.SIG_DFL)
 
+    def stopped(self) -> bool:
+        return self.number != 0
+
     @property
     def status(self) -> int:
         """The exit status it asks for."""
@@ -251,7 +254,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with cli.make_context("kfuzz", arguments or ["--help"]) as context:
             status = cli.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where it was closed before
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
@@ -262,7 +266,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         raise SystemExit(OK) from None
     except BrokenPipeError:
         # Whoever read what is printed has gone. What is still to be flushed goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(GONE) from None
     except ModelError as error:
         _our_fault(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ from fuzz.subject import MachineSubject, ProgramSubject, Subject
 from fuzz.userfile import is_user_program
 from fuzz.version import stamp
 from fuzz.workers import WorkerLost
-from kstate.machine import points_met
 
 UNDETERMINED = 3
 PROGRESS_EVERY_S = 2.0
@@ -127,7 +125,7 @@ def explore_command(
             if kept is not None:
                 kept.close()
     watch.clear()
-    _check_globs(file, subject)
+    _check_globs(file, subject, result)
     if as_json:
         emit(_record(file, result))
     else:
@@ -137,12 +135,11 @@ def explore_command(
     return STATUS.get(result.verdict, UNDETERMINED)
 
 
-def _check_globs(file: str, subject: Subject) -> None:
+def _check_globs(file: str, subject: Subject, result: Exploration) -> None:
     """A yield-at that no run has met would exhaust nothing, and say so of everything."""
-    if isinstance(subject, ProgramSubject):
-        names = [point.name for point in points_met()]
+    if isinstance(subject, ProgramSubject) and result.verdict == EXHAUSTED:
         for glob in subject.program.yield_at:
-            if not any(fnmatchcase(name, glob) for name in names):
+            if glob not in result.globs:
                 raise UserError(f"{file}: yield-at {glob!r} matches no point of these runs")
 
 

@@ -284,6 +284,8 @@ def sample_command(
     subject: Subject
     if is_user_program(file):
         no_kernel(file, kernel)
+        if yield_at:
+            raise UserError(f"{file}: --yield-at is for .prog files")
         subject = user_subject(file)
         with user_errors(file):
             check_deterministic(subject)
@@ -389,7 +391,7 @@ def minimize_command(
     Example:  kfuzz minimize crashes/mlocked-page-leak-0123abcd/repro.prog -o small.prog
               kfuzz minimize mine.py:lost_update -o turns
     """
-    signals = Signals()
+    signals: Signals | None = None
     if is_user_program(file):
         no_kernel(file, kernel)
         with user_errors(file):
@@ -397,8 +399,9 @@ def minimize_command(
     else:
         if schedule_file is not None:
             raise UserError(f"{file}: --schedule is for FILE.py:function: a .prog has its own")
-        stop = lambda: signals.number != 0  # noqa: E731
-        id, text, runs, what = _minimise_program(Path(file), only, kernel, stop)
+        signals = Signals()
+        stopped = signals.stopped
+        id, text, runs, what = _minimise_program(Path(file), only, kernel, stopped)
     if output is not None:
         try:
             write_atomically(output, text)
@@ -410,7 +413,7 @@ def minimize_command(
         click.echo(text, nl=False)
     else:
         click.echo(f"{output}: {id} with {what}, after {runs} runs")
-    return signals.status if signals.number else OK
+    return signals.status if signals and signals.number else OK
 
 
 def _minimise_turns(

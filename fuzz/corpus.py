@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from errno import EISDIR
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,8 +25,6 @@ def read_program(path: Path) -> Program:
 
     Raises: ProgError, OSError.
     """
-    if path.exists() and not path.is_file():
-        raise IsADirectoryError(EISDIR, "not a file" if not path.is_dir() else "Is a directory")
     with open(path, "rb") as file:
         source = file.read(FILE_BYTES_MAX + 1)
     program = parse(source)
@@ -61,7 +58,7 @@ def _check_names(program: Program, lines: Sequence[str]) -> None:
 
 
 def program_files(path: Path) -> list[Path]:
-    """The file itself, or every .prog file below a folder, by name.
+    """The file itself, or every .prog file below a folder, by name; no pipe is waited for.
 
     Raises: OSError: a folder that cannot be looked into."""
     if not path.is_dir():
@@ -70,12 +67,13 @@ def program_files(path: Path) -> list[Path]:
     def fail(error: OSError) -> NoReturn:
         raise error
 
-    return sorted(
+    below = (
         Path(folder, name)
         for folder, _, names in os.walk(path, onerror=fail)
         for name in names
         if name.endswith(".prog")
     )
+    return sorted(file for file in below if not file.is_fifo())
 
 
 def races_folder() -> Path:

@@ -13,6 +13,7 @@ from fuzz.conflict import key
 from fuzz.corpus import read_program
 from fuzz.findings import title
 from fuzz.minimise import size
+from fuzz.oracles import and_slow
 from fuzz.prog.prog import Expect, ProgError, Program
 from fuzz.prog.text import print_program
 from fuzz.report.diagram import diagram
@@ -99,7 +100,7 @@ def _still_shows(path: Path, id: str) -> Outcome | None:
     program = _read(path)
     if program is None:
         return None
-    outcome = run(program)
+    outcome = run(program, oracles=and_slow({id}))
     return outcome if id in outcome.ids else None
 
 

@@ -39,7 +39,8 @@ class Exploration:
     could run somewhere; redundant: runs it gave up because nothing new was that way (only programs
     that can crash have any); neither is among the schedules. steps_max: the step limit of a run.
     only: the one finding that counts; None for any. given: what the program itself leaves out: that
-    is part of the bound (`yield-at mm/rmap.py:*`, `failing cpu1 alloc_page #1`).
+    is part of the bound (`yield-at mm/rmap.py:*`, `failing cpu1 alloc_page #1`); globs: of its
+    yield-at, those that some run has met.
     seconds: of wall clock, for reports only.
     """
 
@@ -62,6 +63,7 @@ class Exploration:
     steps_max: int = STEPS_MAX
     only: str | None = None
     given: tuple[str, ...] = ()
+    globs: set[str] = field(default_factory=set)
 
     @property
     def bound(self) -> str:
@@ -280,6 +282,7 @@ class _Explorer:
         result.schedules = total.schedules + so_far.schedules
         result.limit_hit = total.limit_hit or so_far.limit_hit
         result.cut_short = total.cut_short or so_far.cut_short
+        result.globs = total.globs | so_far.globs
         result.probes = total.probes + so_far.probes
         result.redundant = total.redundant + so_far.redundant
         if result.preemptions is None:

@@ -38,9 +38,9 @@ class Witness:
 
 @dataclass
 class Portion:
-    """What came of a part. cut_short: some run was, see Ran; then two may be of one class. calls:
-    of what may fail, where a search lets it. elsewhere: what the search must know of it to go on.
-    """
+    """What came of a part. globs: of a program's yield-at, those that a run has met. cut_short:
+    some run was, see Ran; then two may be of one class. calls: of what may fail, where a search
+    lets it. elsewhere: what the search must know of it to go on."""
 
     schedules: int = 0
     classes: int = 0
@@ -50,6 +50,7 @@ class Portion:
     cut_short: bool = False
     witnesses: dict[str, Witness] = field(default_factory=dict)
     calls: set[Fault] = field(default_factory=set)
+    globs: set[str] = field(default_factory=set)
     elsewhere: list[Any] = field(default_factory=list)
 
     def add(self, other: Portion) -> None:
@@ -60,6 +61,7 @@ class Portion:
         self.limit_hit |= other.limit_hit
         self.cut_short |= other.cut_short
         self.calls |= other.calls
+        self.globs |= other.globs
         for id, witness in other.witnesses.items():
             known = self.witnesses.get(id)
             if known is None or witness.order < known.order:
@@ -83,6 +85,7 @@ class Portion:
                 for id, witness in self.witnesses.items()
             },
             "calls": sorted(map(list, self.calls)),
+            "globs": sorted(self.globs),
             "elsewhere": self.elsewhere,
         }
 
@@ -97,6 +100,7 @@ class Portion:
             for id, (order, turns, text) in packed["witnesses"].items()
         }
         portion.calls = {(task, kind, number) for task, kind, number in packed["calls"]}
+        portion.globs = set(packed["globs"])
         return portion
 
 
@@ -285,6 +289,7 @@ def _see(ran: Ran, portion: Portion, subject: Subject, faults: tuple[Fault, ...]
     portion.classes += set(faults) <= set(machine.faults_taken)
     portion.limit_hit |= ran.limit_hit
     portion.cut_short |= ran.cut_short
+    portion.globs |= machine.globs_met
     init = machine.tasks[0].name
     portion.calls.update(
         call for call in machine.fault_calls if subject.init_may_fail or call[0] != init

@@ -277,7 +277,7 @@ class Driver:
 def load_corpus(folder: Path, complain: Callable[[str], None]) -> tuple[Program, ...]:
     """Every program of a folder, by name. A bad file is complained about and left out."""
     programs = []
-    for path in sorted(folder.glob("*.prog")):
+    for path in sorted(path for path in folder.glob("*.prog") if not path.is_fifo()):
         try:
             programs.append(read_program(path))
         except ProgError as error:

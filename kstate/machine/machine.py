@@ -468,6 +468,15 @@ class Machine:
         self.wakes = turn.until_wake and self._blocked
         self._grant()
 
+    @property
+    def globs_met(self) -> frozenset[str]:
+        """Those of `yield_at` that a point of this run matches."""
+        if not self._yield_at:
+            return frozenset()
+        names = {event.point.name for event in self.events()}
+        matched = (g for g in self._yield_at if any(fnmatchcase(name, g) for name in names))
+        return frozenset(matched)
+
     def _is_masked(self, point: Point) -> bool:
         masked = self._masked.get(point.name)
         if masked is None:

@@ -13,6 +13,7 @@ from fuzz.campaign.driver import SMALLER_SHARE, Driver, Found, Options
 from fuzz.corpus import races_folder, read_program
 from fuzz.explore import explore
 from fuzz.minimise import _Search, _smaller, minimise, size
+from fuzz.oracles import and_slow, lockorder
 from fuzz.prog import parse, print_program
 from fuzz.prog.generate import generate
 from fuzz.prog.mutate import mutate
@@ -150,6 +151,21 @@ def test_a_reproducer_of_another_kernel_stays_where_it_is(tmp_path: Path) -> Non
         assert parse((folder / "repro.prog").read_text()).kernel == kernel
         folders[kernel] = folder.name
     assert folders["v4.3+P06"] == folders["v4.3"] + "+v4.3+P06"
+
+
+def test_a_reproducer_of_what_is_slow_to_ask_stays_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lock-order is not asked of every run; a folder of it is."""
+    id = "lock-order"
+    monkeypatch.setattr(lockorder, "NESTINGS", ())
+    program = read_program(races_folder() / "4-charges-splice.prog")
+    for kernel, folders in (("v4.4", 1), ("v4.3", 2), ("v4.4", 2)):
+        outcome = run(program, kernel, oracles=and_slow({id}))
+        assert id in outcome.ids
+        rough = replace(crash.reproducer(program, outcome, id), kernel=kernel)
+        crash.save(tmp_path, rough, outcome, id)
+        assert len(list(tmp_path.iterdir())) == folders
 
 
 def test_a_campaign_leaves_the_folders_of_another_alone(tmp_path: Path) -> None:

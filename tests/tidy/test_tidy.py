@@ -82,7 +82,7 @@ FLOOR_PLAN: dict[str, set[str]] = {
                     "fuzz.conflict", "fuzz.oracles", "fuzz.schedulers", "fuzz.subject",
                     "fuzz.turns"},
     "fuzz.crash": {"fuzz.run", "fuzz.prog", "fuzz.turns", "fuzz.conflict", "fuzz.minimise",
-                   "fuzz.corpus",
+                   "fuzz.corpus", "fuzz.oracles",
                    "fuzz.report", "fuzz.findings", "fuzz.sample", "fuzz.version"},
     "fuzz.campaign": {"kstate.machine", "fuzz.run", "fuzz.prog", "fuzz.schedulers",
                       "fuzz.coverage", "fuzz.bounded", "fuzz.crash", "fuzz.conflict",
